@@ -1,0 +1,1 @@
+"""Spaces as modules of pure functions on batched tensors."""
