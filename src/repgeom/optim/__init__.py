@@ -1,1 +1,5 @@
 """Optimisers and the one training loop."""
+
+from repgeom.optim.fit import fit
+
+__all__ = ["fit"]

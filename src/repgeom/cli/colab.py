@@ -1,0 +1,5 @@
+"""stub"""
+from pathlib import Path
+
+def write_copies(root: Path, out: Path) -> None:
+    pass

@@ -1,0 +1,123 @@
+"""The Lie algebra so(3), and arithmetic on matrices stored component by component.
+
+A batch of small matrices is slow as (..., 3, 3): every product is a library call on nine numbers. Stored as (3, 3, ...),
+one tensor operation handles the same component of the whole batch, and the processor's vector units are busy. The
+decoders therefore move components to the front, compute there, and move them back once.
+"""
+
+import torch
+from torch import Tensor
+
+from repgeom.manifolds import thresholds
+from repgeom.manifolds.checks import require_shape
+
+
+def hat(v: Tensor) -> Tensor:
+    r"""The cross-product matrix [v]x, with [v]x u = v x u.
+
+    Args:
+        v: (..., 3) vector.
+
+    Returns:
+        (..., 3, 3) antisymmetric matrix [[0, -v3, v2], [v3, 0, -v1], [-v2, v1, 0]].
+
+    Raises:
+        ValueError: the last dimension is not 3, or the dtype is neither float32 nor float64.
+
+    Source: standard.
+
+    >>> hat(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([[ 0., -3.,  2.],
+            [ 3.,  0., -1.],
+            [-2.,  1.,  0.]])
+    """
+    require_shape("v", v, 3)
+    return back(hat_(front(v)), 2)
+
+
+def vee(A: Tensor) -> Tensor:
+    r"""The vector of the antisymmetric part of A; the inverse of :func:`hat`.
+
+    v = (A21 - A12, A02 - A20, A10 - A01) / 2, so that hat(vee(A)) = (A - A^T) / 2.
+
+    Args:
+        A: (..., 3, 3) matrix; its symmetric part is ignored.
+
+    Returns:
+        (..., 3) vector.
+
+    Raises:
+        ValueError: the last two dimensions are not (3, 3), or the dtype is neither float32 nor float64.
+
+    Source: standard.
+
+    >>> vee(hat(torch.tensor([1.0, 2.0, 3.0])))
+    tensor([1., 2., 3.])
+    """
+    require_shape("A", A, 3, 3)
+    return back(axial_(front(A, 2)), 1) / 2
+
+
+def matrix(*entries: Tensor) -> Tensor:
+    """(..., 3, 3) from nine tensors (...), row by row."""
+    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+
+
+def unit(x: Tensor) -> Tensor:
+    """x / |x| along the last dimension; zero goes to zero, with a finite gradient."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norm.clamp_min(thresholds.smallest_norm(x.dtype))
+
+
+# Below, components stand first: vectors (3, ...), matrices (3, 3, ...). The names end in an underscore to say so.
+
+
+def front(x: Tensor, dims: int = 1) -> Tensor:
+    """Move the last ``dims`` dimensions to the front, contiguously."""
+    return x.movedim(tuple(range(-dims, 0)), tuple(range(dims))).contiguous()
+
+
+def back(x: Tensor, dims: int) -> Tensor:
+    """Move the first ``dims`` dimensions to the end, contiguously: the inverse of :func:`front`."""
+    return x.movedim(tuple(range(dims)), tuple(range(-dims, 0))).contiguous()
+
+
+def dot_(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar product of vectors (k, ...)."""
+    return (a * b).sum(0)
+
+
+def cross_(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product of vectors (3, ...)."""
+    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+def unit_(a: Tensor) -> Tensor:
+    """a / |a| for vectors (k, ...); zero goes to zero."""
+    return a * dot_(a, a).clamp_min(thresholds.smallest_norm(a.dtype) ** 2).rsqrt()
+
+
+def matmul_(A: Tensor, B: Tensor) -> Tensor:
+    """Product of matrices (3, 3, ...)."""
+    return (A[:, 0, None] * B[0]).addcmul_(A[:, 1, None], B[1]).addcmul_(A[:, 2, None], B[2])
+
+
+def apply_(A: Tensor, v: Tensor) -> Tensor:
+    """Matrix (3, 3, ...) times vector (3, ...)."""
+    return (A[:, 0] * v[0]).addcmul_(A[:, 1], v[1]).addcmul_(A[:, 2], v[2])
+
+
+def hat_(v: Tensor) -> Tensor:
+    """:func:`hat` for vectors (3, ...)."""
+    zero = torch.zeros_like(v[0])
+    return torch.stack([zero, -v[2], v[1], v[2], zero, -v[0], -v[1], v[0], zero]).unflatten(0, (3, 3))
+
+
+def axial_(A: Tensor) -> Tensor:
+    """(A21 - A12, A02 - A20, A10 - A01): the gradient of <A, hat(w)> with respect to w, which is twice the vee."""
+    return torch.stack([A[2, 1] - A[1, 2], A[0, 2] - A[2, 0], A[1, 0] - A[0, 1]])
+
+
+def cofactors_(A: Tensor) -> Tensor:
+    """Cofactor matrix of (3, 3, ...): its rows are the cross products of the rows of A; the adjugate is its transpose."""
+    return torch.stack([cross_(A[1], A[2]), cross_(A[2], A[0]), cross_(A[0], A[1])])
