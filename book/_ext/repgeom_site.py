@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
-from repgeom.cli import site
+from repgeom.cli import ledger, site
 
 INLINE_PICTURE = re.compile(r'<img src="data:image/svg\+xml;base64,([^"]+)" alt="([^"]*)"')
 
@@ -122,7 +122,7 @@ class LedgerTable(SphinxDirective):
     columns = ("chapter", "claim", "paper", "CI scale", "full scale", "verdict")
 
     def run(self) -> list[nodes.Node]:
-        rows = site.ledger_rows(Path(self.env.srcdir))
+        rows = ledger.rows(Path(self.env.srcdir))
         head = "".join(f'<th scope="col">{c}</th>' for c in self.columns)
         body = "\n".join(self.row(row) for row in rows)
         table = f'<table class="ledger"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
@@ -130,17 +130,17 @@ class LedgerTable(SphinxDirective):
         return [nodes.raw("", box if rows else "<p>No claims are recorded yet.</p>", format="html")]
 
     def row(self, row: dict[str, Any]) -> str:
-        say = {key: html.escape("" if value is None else str(value)) for key, value in row.items()}
-        link = self.env.app.builder.get_relative_uri(self.env.docname, f"book/{row['chapter']}")
+        text = {key: html.escape(str(row[key] or "–")) for key in ("title", "says", "source", "paper", "link", "id")}
+        verdict = row["ci_verdict"] or row["full_verdict"]
+        values = [ledger.value_text(row[f"{s}_value"], row[f"{s}_interval"], row["unit"]) for s in ("ci", "full")]
         cells = [
-            f'<a href="{link}#claims">{say["chapter"].replace("_", " ")}</a>',
-            f'{say["says"]}<br><span class="ledger-id">{say["id"]}, {say["source"]}</span>',
-            say["paper"],
-            say["ci"],
-            say["full"],
-            f'<span class="verdict verdict-{say["verdict"].replace(" ", "-")}">{say["verdict"]}</span>',
+            text["title"],
+            f'<a href="{text["link"]}">{text["says"]}</a><br><span class="ledger-source">{text["source"]}</span>',
+            text["paper"],
+            *(html.escape(value) or "–" for value in values),
+            f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>',
         ]
-        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        return f'<tr id="{text["id"]}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 class ApiRoom(SphinxDirective):
@@ -156,7 +156,22 @@ class ApiRoom(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         room, *further = self.arguments
         names = [*public_modules(f"repgeom.{room}"), *(f"repgeom.{room}.{name}" for name in further)]
-        lines = [line for name in names for line in ("", f".. automodule:: {name}", "   :members:")]
+        lines = []
+        for name in names:
+            module = importlib.import_module(name)
+            elsewhere = {other for other in names if other != name}
+            twice = [
+                m for m in getattr(module, "__all__", ()) if getattr(getattr(module, m), "__module__", "") in elsewhere
+            ]
+            lines += [
+                "",
+                f".. rubric:: {name}",
+                "   :class: module-name",
+                "",
+                f".. automodule:: {name}",
+                "   :members:",
+                f"   :exclude-members: {', '.join(twice)}",
+            ]
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *lines, "```"]))
 
 
@@ -167,8 +182,17 @@ def public_modules(name: str) -> list[str]:
     module = importlib.import_module(name)
     if hasattr(module, "__all__") or not hasattr(module, "__path__"):
         return [name]
-    inside = sorted(m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_"))
-    return [found for inner in inside for found in public_modules(f"{name}.{inner}")]
+    inside = [m for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
+    inside.sort(key=lambda m: (not m.ispkg, m.name))
+    return [found for inner in inside for found in public_modules(f"{name}.{inner.name}")]
+
+
+def quote_stars_and_bars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with code in backticks: there |y| and v* are formulas, not markup."""
+    for i, line in enumerate(lines):
+        pieces = re.split(r"(``.*?``|:\w+:`.*?`)", line)
+        if not line.lstrip().startswith((">>>", "...", "* ")):
+            lines[i] = "".join(re.sub(r"(?<!\\)([*|])", r"\\\1", p) if k % 2 == 0 else p for k, p in enumerate(pieces))
 
 
 def find_reexported(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
@@ -189,6 +213,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("api-room", ApiRoom)
     app.connect("config-inited", derive_settings)
     app.connect("builder-inited", copy_mathjax)
+    app.connect("autodoc-process-docstring", quote_stars_and_bars, priority=400)  # before napoleon
     app.connect("missing-reference", find_reexported)
     app.connect("html-page-context", fix_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,8 +12,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!draw || !source) continue;
     const stage = document.createElement("div");
     stage.className = "stage";
-    draw(stage, JSON.parse(source.textContent));
     figure.querySelector("img").before(stage);
+    draw(stage, JSON.parse(source.textContent));
     figure.classList.add("is-live");
   }
 });
@@ -62,7 +62,7 @@ function panel(parent, title, width, height, label) {
 
 // ---- rotation-loop: a quaternion network must jump somewhere on a loop of rotations, a 6D network need not ---------
 
-const RADIANS = Math.PI / 180;
+const RADIANS = Math.PI / 180, CHART_HEIGHT = 190;
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 const scaled = (a, s) => a.map((x) => x * s);
 const unit = (a) => scaled(a, 1 / Math.hypot(...a));
@@ -122,12 +122,12 @@ function rotationLoop(stage, { networks, slope }) {
   const predict = (code, R) => DECODERS[code](forward(networks[code], slope, R.flat()));
   const errorAt = (code, t) => { const R = rotation(axis(), t); return angleBetween(R, predict(code, R)); };
 
-  const top = make("div", { class: "panels" }, stage);
-  const ring = panel(top, "Drag round the loop", 140, 140, "The loop of rotations, with a handle at the loop angle");
+  const top = make("div", { class: "panels panels-2" }, stage), below = make("div", { class: "panels panels-3" }, stage);
+  const ring = panel(top, "Drag the angle", 140, 140, "The loop of rotations, with a handle at the loop angle");
   const sphere = panel(top, "Drag the axis", 140, 140, "The axis of the loop as a point on a sphere");
   const frames = Object.fromEntries([["true", "True frame"], ...Object.entries(NAMES)].map(([key, title]) =>
-    [key, panel(top, title, 140, 140, `${title}: three arrows x, y, z`)]));
-  const chart = panel(stage, "Error in degrees along the loop", 560, 190, "Two error curves against the loop angle");
+    [key, panel(below, title, 140, 140, `${title}: three arrows x, y, z`)]));
+  const chart = panel(stage, "Error in degrees along the loop", 560, CHART_HEIGHT, "Two error curves against the loop angle");
   chart.parentNode.classList.add("panel-wide");
   const controls = make("div", { class: "sliders" }, stage);
   const says = make("p", { class: "numbers", "aria-live": "polite" }, stage);
@@ -213,27 +213,30 @@ function rotationLoop(stage, { networks, slope }) {
   }
 
   function arrow(svg, direction, kind, name) {
-    const [x, y] = project(direction, 70, 50), [u, v] = project(direction, 70, 61);
+    const [x, y] = project(direction, 70, 58), [u, v] = project(direction, 70, 69);
     make("svg:line", { x1: 70, y1: 70, x2: x, y2: y, class: kind }, svg);
     if (name) make("svg:text", { x: u, y: v + 4, class: "middle", text: name }, svg);
   }
 
   function drawChart(now) {
-    const X = (t) => 40 + (t / 360) * 505, Y = (e) => 160 - (e / 180) * 145;
+    const width = Math.min(640, Math.max(280, stage.clientWidth)); // as wide as shown, so that letters keep their size
+    const X = (t) => 34 + (t / 360) * (width - 54), Y = (e) => CHART_HEIGHT - 30 - (e / 180) * (CHART_HEIGHT - 50);
     chart.replaceChildren();
+    chart.setAttribute("viewBox", `0 0 ${width} ${CHART_HEIGHT}`);
     for (const e of [0, 60, 120, 180]) {
-      make("svg:line", { x1: 40, x2: 545, y1: Y(e), y2: Y(e), class: "grid" }, chart);
-      make("svg:text", { x: 34, y: Y(e) + 4, class: "end", text: e }, chart);
+      make("svg:line", { x1: X(0), x2: X(360), y1: Y(e), y2: Y(e), class: "grid" }, chart);
+      make("svg:text", { x: X(0) - 6, y: Y(e) + 4, class: "end", text: e }, chart);
     }
-    for (const t of [0, 90, 180, 270, 360]) make("svg:text", { x: X(t), y: 178, class: "middle", text: `${t}°` }, chart);
+    for (const t of [0, 90, 180, 270, 360]) make("svg:text", { x: X(t), y: CHART_HEIGHT - 12, class: "middle", text: `${t}°` }, chart);
     make("svg:line", { x1: X(state.t), x2: X(state.t), y1: Y(0), y2: Y(180), class: "cursor" }, chart);
     codes.forEach((code, k) => {
       const points = curves[code].map((e, t) => `${X(t).toFixed(1)},${Y(e).toFixed(1)}`).join(" ");
       make("svg:polyline", { points, class: `curve curve-${code}` }, chart);
       make("svg:circle", { cx: X(state.t), cy: Y(now[code]), r: 4, class: `dot-${code}` }, chart);
-      make("svg:text", { x: 50 + 110 * k, y: 12, class: `key-${code}`, text: `${k ? "- -" : "—"} ${NAMES[code]}` }, chart);
+      make("svg:text", { x: X(0) + 6 + 110 * k, y: 12, class: `key-${code}`, text: `${k ? "- -" : "—"} ${NAMES[code]}` }, chart);
     });
   }
 
   change({});
+  window.addEventListener("resize", draw);
 }

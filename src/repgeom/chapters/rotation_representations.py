@@ -26,45 +26,26 @@ LOSSES = ("frobenius", "geodesic", "representation")
 
 # Every schedule of the page in one place. Entries named after an experiment are keyword arguments of `train`.
 # "full" holds the schedule of the paper's released script (Adam 1e-5 for 10 000 steps, then 1e-6) and a long one-cycle.
+_TINY: dict[str, Any] = {"steps": 20, "batch": 32, "hidden": 32}
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {
-        "seeds": 2,
-        "sanity": {"steps": 20, "batch": 32, "hidden": 32},
-        "small_angles": {"steps": 10, "batch": 32, "hidden": 32},
-        "targets": {"steps": 10, "batch": 32, "hidden": 32, "loss": "representation"},
-        "interactive": {"steps": 20},
-        "test_rotations": 500,
-        "loops": 20,
-        "loop_points": 60,
-        "noise_trials": 2_000,
-        "pairs": 2_000,
+        "seeds": 2, "test_rotations": 500, "loops": 20, "loop_points": 60, "noise_trials": 2_000, "pairs": 2_000,
+        "sanity": _TINY, "small_angles": _TINY, "targets": {**_TINY, "loss": "representation"},
+        "confidence": {**_TINY, "noise": 1.0}, "interactive": {"steps": 20},
     },
     "ci": {
-        "seeds": 5,
-        "sanity": {"steps": 1_200},
-        "small_angles": {"steps": 500},
-        "targets": {"steps": 600, "loss": "representation"},
-        "interactive": {"steps": 1_500},
-        "test_rotations": 20_000,
-        "loops": 200,
-        "loop_points": 360,
-        "noise_trials": 200_000,
-        "pairs": 20_000,
+        "seeds": 5, "test_rotations": 20_000, "loops": 200, "loop_points": 360, "noise_trials": 200_000,
+        "pairs": 20_000, "sanity": {"steps": 1_000}, "small_angles": {"steps": 500},
+        "targets": {"steps": 500, "loss": "representation"}, "confidence": {"steps": 500, "noise": 1.0},
+        "interactive": {"steps": 1_200},
     },
     "full": {
-        "seeds": 5,
-        "sanity": {"steps": 50_000},
-        "sanity_as_released": {"steps": 500_000, "batch": 64, "schedule": "released"},
-        "small_angles": {"steps": 10_000},
-        "targets": {"steps": 10_000, "loss": "representation"},
-        "interactive": {"steps": 1_500},
-        "test_rotations": 100_000,
-        "loops": 1_000,
-        "loop_points": 720,
-        "noise_trials": 1_000_000,
-        "pairs": 100_000,
+        "seeds": 5, "test_rotations": 100_000, "loops": 1_000, "loop_points": 720, "noise_trials": 1_000_000,
+        "pairs": 100_000, "sanity": {"steps": 50_000}, "small_angles": {"steps": 10_000},
+        "targets": {"steps": 10_000, "loss": "representation"}, "confidence": {"steps": 10_000, "noise": 1.0},
+        "interactive": {"steps": 1_200}, "sanity_as_released": {"steps": 500_000, "batch": 64, "schedule": "released"},
     },
-}
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- laws of rotations
@@ -100,6 +81,16 @@ def small_rotations(n: int, max_angle: float, generator: torch.Generator | None 
     return rotations.from_rotvec(max_angle * torch.rand(n, 1, generator=generator) ** (1 / 3) * axis)
 
 
+def input_noise(n: int, largest: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw n Gaussian 3 x 3 matrices, each with its own standard deviation, uniform on [0, largest].
+
+    >>> input_noise(2, 0.0, torch.Generator().manual_seed(0)).abs().max()
+    tensor(0.)
+    """
+    deviation = largest * torch.rand(n, 1, 1, generator=generator)
+    return deviation * torch.randn(n, 3, 3, generator=generator)
+
+
 # -------------------------------------------------------------------------------------------- training and errors
 
 
@@ -113,6 +104,7 @@ def train(
     schedule: Literal["one-cycle", "constant", "released"] = "one-cycle",
     sampler: Callable[..., Tensor] | None = None,
     loss: str = "frobenius",
+    noise: float = 0.0,
     hidden: int = 128,
     layers: int = 3,
     progress: bool = False,
@@ -129,7 +121,8 @@ def train(
     Losses: "frobenius" mean |R' - R|_F^2; "geodesic" mean angle; "representation" mean |y - g(R)|^2, no decoder.
     Codes: the eight of `rotations.CODES`; "raw9" (the matrix itself is regressed, SVD at test only: Levinson's
     SVD-Inference); "quaternion_random_sign" (only with "representation": the target is g(R) or -g(R) by a coin).
-    `sampler(n, generator=...)` gives (n, 3, 3); default Haar.
+    `sampler(n, generator=...)` gives (n, 3, 3); default Haar. `noise` adds `input_noise` of that size to what the
+    network sees, not to the target.
 
     >>> sorted(train(["6d"], [0, 1], steps=3, hidden=8))
     ['6d']
@@ -142,7 +135,7 @@ def train(
             raise ValueError(f"{code!r} is a choice of targets and loss is {loss!r}; use loss='representation'")
         network = StackedMLP([9, *[hidden] * layers, _width(code)], seeds).to(device)
         draw = _batches(seeds, batch, sampler or rotations.random_rotations, device)
-        objective = _objective(code, loss, network, draw, seeds)
+        objective = _objective(code, loss, network, draw, seeds, noise)
         parameters = list(network.parameters())
         if schedule == "released":
             first = min(10_000, steps // 2)
@@ -161,11 +154,16 @@ def _width(code: str) -> int:
     return widths[code]
 
 
+def _generators(seeds: Sequence[int], stream: int) -> list[torch.Generator]:
+    """One generator per seed, for a stream that is not the one of the weights (stream 0)."""
+    return [torch.Generator().manual_seed(seed + 1_000_003 * stream) for seed in seeds]
+
+
 def _batches(
     seeds: Sequence[int], batch: int, sampler: Callable[..., Tensor], device: str | torch.device, ahead: int = 64
 ) -> Callable[[], Tensor]:
     """Return a function that gives the next batch (K, batch, 3, 3), one stream per seed, drawn `ahead` at a time."""
-    generators = [torch.Generator().manual_seed(seed + 1_000_003) for seed in seeds]  # not the stream of the weights
+    generators = _generators(seeds, 1)
     waiting: list[Tensor] = []
 
     def draw() -> Tensor:
@@ -178,14 +176,17 @@ def _batches(
 
 
 def _objective(
-    code: str, loss: str, network: StackedMLP, draw: Callable[[], Tensor], seeds: Sequence[int]
+    code: str, loss: str, network: StackedMLP, draw: Callable[[], Tensor], seeds: Sequence[int], noise: float
 ) -> Callable[[int], Tensor]:
     """Return loss(step): the sum over members of their batch means, so that members stay independent under Adam."""
-    coins = [torch.Generator().manual_seed(seed + 2_000_003) for seed in seeds]
+    coins, noises = _generators(seeds, 2), _generators(seeds, 4)
 
     def objective(step: int) -> Tensor:
         R = draw()
-        y = network(R.flatten(-2))
+        seen = R
+        if noise:
+            seen = R + torch.stack([input_noise(R.shape[1], noise, g) for g in noises]).to(R.device)
+        y = network(seen.flatten(-2))
         if code == "raw9":
             each = (y - R.flatten(-2)).square().sum(-1)
         elif loss == "frobenius":
@@ -258,7 +259,7 @@ def mean_error_by_range(
     for degrees in max_degrees:
         small = partial(small_rotations, max_angle=radians(degrees))
         sampler = small if degrees < 180 else rotations.random_rotations
-        test = _batches([seed + 3_000_003 for seed in seeds], tests, sampler, "cpu", ahead=1)()
+        test = torch.stack([sampler(tests, generator=generator) for generator in _generators(seeds, 3)])
         for code, network in train(codes, seeds, sampler=sampler, **schedule).items():
             rows[code].append(errors(code, network, test.to(network.weights[0].device)).mean(-1).cpu())
     return {code: torch.stack(means) for code, means in rows.items()}
@@ -457,6 +458,42 @@ def confidence(M: Tensor) -> tuple[Tensor, Tensor]:
     return spectrum, spectrum[..., 3] - spectrum[..., 2]
 
 
+@torch.no_grad()
+def confidence_curve(network: nn.Module, R: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean gap and mean error in degrees (K, 10) in the tenths of the inputs with the smallest to the largest gap.
+
+    `network` maps the inputs (B, 9) to nine numbers M, for the rotations R (B, 3, 3) behind them; `nn.Identity()`
+    judges the inputs themselves and gives (10,). If the gap is a confidence, errors fall from left to right. A network
+    trained as "raw9" approaches the mean of R given the input, which shrinks with doubt; through the decoder the size
+    of M, and so its gap, is not seen by the loss.
+
+    >>> R = rotations.random_rotations(100, generator=torch.Generator().manual_seed(0))
+    >>> confidence_curve(nn.Identity(), R, R.flatten(-2))[0].shape
+    torch.Size([10])
+    """
+    M = network(inputs)
+    gap = confidence(M.unflatten(-1, (3, 3)))[1]
+    degrees = torch.rad2deg(rotations.geodesic_angle(rotations.from_9d(M), R))
+    order = gap.argsort(-1)[..., : gap.shape[-1] // 10 * 10]
+    tenths = [values.gather(-1, order).unflatten(-1, (10, -1)).mean(-1) for values in (gap, degrees)]
+    return tenths[0], tenths[1]
+
+
+def other_sheet_share(network: nn.Module, R: Tensor) -> Tensor:
+    """Share (K,) of the rotations R (B, 3, 3) that a quaternion network answers with -q, q the canonical one (w >= 0).
+
+    On rotations that stay below 180 degrees a continuous regressor may use one sheet only: share 0 or 1. Anything
+    between means that the network has cut the set in two, with errors of 180 degrees along the cut.
+
+    >>> one_sheet = nn.Linear(9, 4)
+    >>> _ = nn.init.zeros_(one_sheet.weight), nn.init.constant_(one_sheet.bias, -1.0)
+    >>> float(other_sheet_share(one_sheet, torch.eye(3).expand(5, 3, 3)))
+    1.0
+    """
+    answer = network(R.flatten(-2)).detach()
+    return ((answer * rotations.to_quaternion(R)).sum(-1) < 0).to(answer.dtype).mean(-1)
+
+
 def bingham_from_matrix(M: Tensor) -> Tensor:
     """Ten numbers (..., 10), row-major upper triangle of A = -K(M), such that from_10d(them) = from_9d(M).
 
@@ -526,8 +563,8 @@ def sanity_as_released(
     """
     schedule = {**SETTINGS["full"]["sanity_as_released"], **schedule}
     networks = train(codes, seeds, device=device, progress=progress, **schedule)
-    R = rotations.random_rotations(SETTINGS["full"]["test_rotations"], generator=torch.Generator().manual_seed(2**31 - 1))
-    R = R.to(device)
+    generator = torch.Generator().manual_seed(2**31 - 1)
+    R = rotations.random_rotations(SETTINGS["full"]["test_rotations"], generator=generator).to(device)
     rows = []
     for code, network in networks.items():
         row = {name: round(float(value.mean()), 4) for name, value in summary(errors(code, network, R).cpu()).items()}

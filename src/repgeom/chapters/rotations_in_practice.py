@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from repgeom import data
 from repgeom.manifolds import rotations
 from repgeom.nn.blocks import StackedMLP
 from repgeom.nn.rotations import WIDTH, decode
@@ -30,9 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "poses": 200,
     },
     "ci": {
-        "hands": {"steps": 1_500},
-        "planes": {"steps": 2_500},
-        "chain": {"steps": 2_500},
+        "hands": {"steps": 1_000},
+        "planes": {"steps": 2_000},
+        "chain": {"steps": 1_200},
         "turns": 600,
         "poses": 20_000,
     },
@@ -191,7 +192,7 @@ def turned_hands(hands: Tensor, streams: Streams, n: int, noise: float = 0.02) -
     return (x + noise * streams.normal(*x.shape[1:])).flatten(-2), R
 
 
-def train_hands(codes: Sequence[str], seeds: Sequence[int], hands: Tensor, steps: int, batch: int = 128) -> Networks:
+def train_hands(codes: Sequence[str], seeds: Sequence[int], hands: Tensor, steps: int, batch: int = 64) -> Networks:
     """Networks 66-128-128-128-k that read the orientation of a hand from its 22 joints; loss |M - R|_F^2."""
     networks = Networks(codes, seeds, lambda members: StackedMLP((3 * hands.shape[1], 128, 128, 128, 9), members))
     streams = Streams(seeds)
@@ -241,6 +242,20 @@ def procedural_planes(n: int, points: int, generator: torch.Generator | None = N
     return torch.where(part < 0.45, body, torch.where(part < 0.8, wing, torch.where(part < 0.92, tail, fin)))
 
 
+def load_planes(generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, bool]:
+    """Aeroplanes to learn from and to test on, (N, 1024, 3) each, and whether they are the real ones.
+
+    Coordinates are divided by 0.2, which makes the mean distance from the origin about one; not centred, as in the
+    released code. Without the data (no folder, no network) stand-ins are drawn.
+    """
+    try:
+        real = data.load("shapenet_planes", progress=False)
+    except data.DataUnavailable:
+        clouds = procedural_planes(400, 1024, generator) / 0.2
+        return clouds[:300], clouds[300:], False
+    return torch.from_numpy(real.train) / 0.2, torch.from_numpy(real.test) / 0.2, True
+
+
 class PointNets(nn.Module):
     """K small PointNets (K, B, P, 3) -> (K, B, 9): the same layers for every point, a maximum, then a head.
 
@@ -271,9 +286,9 @@ def train_planes(
     seeds: Sequence[int],
     planes: Tensor,
     steps: int,
-    batch: int = 64,
+    batch: int = 32,
     points: int = 64,
-    lr: float = 2e-3,
+    lr: float = 4e-3,
 ) -> Networks:
     """PointNets that read the orientation of an aeroplane from `points` points of it; loss |M - R|_F^2."""
     networks = Networks(codes, seeds, PointNets)
@@ -402,7 +417,8 @@ def siamese_planes(
 
 # ---------------------------------------------------------------------------------------------- chains of bodies
 
-CHAIN = ((-1, 0), ((0.0, 0.0, 0.0), (0.0, 0.5, 0.0)))  # parents and offsets (metres): body 1 sits half a metre up body 0
+# Parents and offsets (metres): body 1 sits half a metre up body 0.
+CHAIN = ((-1, 0), ((0.0, 0.0, 0.0), (0.0, 0.5, 0.0)))
 MARKER = 0.3  # metres from a body's origin to each of its three markers, one along each of its axes
 
 
@@ -475,7 +491,7 @@ def markers(R: Tensor) -> Tensor:
     return (positions[..., :, None, :] + MARKER * frames.mT).flatten(-3, -2)
 
 
-def train_chain(codes: Sequence[str], seeds: Sequence[int], steps: int, batch: int = 128) -> Networks:
+def train_chain(codes: Sequence[str], seeds: Sequence[int], steps: int, batch: int = 64, lr: float = 2e-3) -> Networks:
     """Networks 18-192-192-192-2k: six markers in, two joint turns out; the loss sees only where the markers end up."""
     networks = Networks(codes, seeds, lambda members: _Pairs((18, 192, 192, 192, 18), members))
     streams = Streams(seeds)
@@ -485,7 +501,7 @@ def train_chain(codes: Sequence[str], seeds: Sequence[int], steps: int, batch: i
         predicted = [markers(matrix_in_training(c, y)) for c, y in networks(target.flatten(-2)).items()]
         return (torch.stack(predicted) - target).square().sum(-1).mean((-2, -1)).sum()
 
-    fit(networks.parameters(), loss, steps)
+    fit(networks.parameters(), loss, steps, lr=lr)
     return networks
 
 
@@ -499,9 +515,38 @@ class _Pairs(StackedMLP):
 def chain_errors_cm(networks: Networks, poses: int) -> tuple[dict[str, Tensor], Tensor]:
     """Mean distance of the six markers from their targets in centimetres, (S, poses) per code; and the true turns."""
     R = Streams(networks.seeds, salt=2_000_003).rotations(poses, 2)
-    target = markers(R)
-    predicted = networks.decoded(target.flatten(-2))
-    return {c: 100 * (markers(P) - target).norm(dim=-1).mean(-1) for c, P in predicted.items()}, R
+    predicted = networks.decoded(markers(R).flatten(-2))
+    return {code: _marker_cm(P, R) for code, P in predicted.items()}, R
+
+
+def _marker_cm(P: Tensor, R: Tensor) -> Tensor:
+    """Mean distance in centimetres of the six markers under P from those under R, both (..., 2, 3, 3)."""
+    return 100 * (markers(P) - markers(R)).norm(dim=-1).mean(-1)
+
+
+def raw_readings(networks: Networks, poses: int) -> dict[str, Tensor]:
+    """What the chain's "raw9" networks wrote, read in three ways, and its shape; one number per seed.
+
+    "as written" sends the nine numbers through the chain as they are; "nearest rotation" projects them first;
+    "as released" makes the columns orthonormal and leaves the determinant alone. "reflections" is the share of child
+    matrices with a negative determinant; "largest", "middle" and "smallest" are their mean singular values; "evenness"
+    is the mean |cosine| between the smallest right singular vector and (1, 1, 1), the centroid of the child's markers.
+    """
+    R = Streams(networks.seeds, salt=2_000_003).rotations(poses, 2)
+    with torch.no_grad():
+        M = matrix_in_training("raw9", networks(markers(R).flatten(-2))["raw9"])
+    readings = {
+        "as written": M,
+        "nearest rotation": rotations.project(M),
+        "as released": matrix_without_determinant(M),
+    }
+    _, s, Vh = torch.linalg.svd(M[:, :, 1])
+    return {
+        **{name: _marker_cm(P, R).mean(1) for name, P in readings.items()},
+        "reflections": (torch.linalg.det(M[:, :, 1]) < 0).float().mean(1),
+        **dict(zip(("largest", "middle", "smallest"), s.mean(1).unbind(-1), strict=True)),
+        "evenness": (Vh[:, :, 2].sum(-1).abs() / math.sqrt(3)).mean(1),
+    }
 
 
 def full_turn(R: Tensor, body: int, axis: int, n: int = 121) -> Tensor:
@@ -511,6 +556,18 @@ def full_turn(R: Tensor, body: int, axis: int, n: int = 121) -> Tensor:
     loop = R.expand(n, 2, 3, 3).clone()
     loop[:, body] = R[body] @ rotations.from_rotvec(v)
     return loop
+
+
+def chain_points(R: Tensor) -> tuple[Tensor, Tensor]:
+    """Bone ends (..., 2, 3) and markers (..., 6, 3) of the chain, for drawing."""
+    positions, _ = forward_kinematics(CHAIN[0], torch.tensor(CHAIN[1], dtype=R.dtype), R)
+    return positions, markers(R)
+
+
+def loop_errors_cm(networks: Networks, loop: Tensor) -> dict[str, Tensor]:
+    """Mean marker error in centimetres of the first seed's networks along the poses `loop` (n, 2, 3, 3), per code."""
+    x = markers(loop).flatten(-2).expand(len(networks.seeds), -1, -1)
+    return {code: _marker_cm(P, loop)[0] for code, P in networks.decoded(x).items()}
 
 
 def network_for_browser(networks: Networks, code: str, seed_index: int = 0) -> list[dict[str, Any]]:

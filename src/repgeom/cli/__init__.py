@@ -1,4 +1,7 @@
-"""What a maintainer calls: the command ``repgeom``. Only click is imported here; a subcommand's module when it is used."""
+"""What a maintainer calls: the command ``repgeom``.
+
+Only click is imported here; the module of a subcommand when it is used.
+"""
 
 import difflib
 import importlib
@@ -30,7 +33,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
-        self.exit_code = status
+        self.exit_code = status  # type: ignore[misc]  # click declares it on the class
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -30,10 +30,10 @@ def book(no_run: bool, quiet: bool) -> None:
         stale = [page for page in all_pages(root) if is_stale(page)]
         if no_run:
             for page in stale:
-                click.echo(f"{page.slug}: its code or a module that it imports changed; repgeom run {page.slug}", err=True)
-            return
-        for page in stale:
-            run_page(page)
+                click.echo(f"{page.slug} is stale (its code or a module it imports); repgeom run {page.slug}", err=True)
+        else:
+            for page in stale:
+                run_page(page)
 
     def timed(name: str, step: Callable[[], Any]) -> Any:
         start = time.perf_counter()

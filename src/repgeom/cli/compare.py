@@ -14,7 +14,8 @@ FLOOR = 1e-12
 SIGMAS = 3.0
 OK, SKIPPED, UNCOMPARED = "ok", "skipped", "nothing to compare"
 MISSING, NEW = "missing", "new"
-CONTRADICTS, MOVED_GOAL, VERDICT, DRIFT = "record contradicts itself", "expectation changed", "verdict changed", "drifted"
+CONTRADICTS, MOVED_GOAL = "record contradicts itself", "expectation changed"
+VERDICT, DRIFT = "verdict changed", "drifted"
 PASSING = (OK, SKIPPED, UNCOMPARED)
 
 
@@ -74,8 +75,8 @@ def _one(old: dict[str, Any] | None, found: list[dict[str, Any]], against: bool)
         says=new["says"],
         status=status,
         detail=detail,
-        recorded_value=old and old["value"],
-        recorded_verdict=old and old["verdict"],
+        recorded_value=old["value"] if old else None,
+        recorded_verdict=old["verdict"] if old else None,
         value=new["value"],
         interval=new["interval"],
         samples=len(new["samples"]),

@@ -23,8 +23,8 @@ def data() -> None:
       repgeom data fetch mnist omniglot
       repgeom data verify
 
-    Data is looked for in the folder $REPGEOM_DATA, then in the cache ($REPGEOM_CACHE, or the system's place for caches),
-    and downloaded to the cache otherwise. $REPGEOM_OFFLINE=1 forbids downloads.
+    Data is looked for in the folder $REPGEOM_DATA, then in the cache ($REPGEOM_CACHE, or the system's place for
+    caches), and downloaded to the cache otherwise. $REPGEOM_OFFLINE=1 forbids downloads.
 
     Exit statuses: 0 all is well, 1 something is missing or damaged, 2 wrong usage.
     """
@@ -66,7 +66,7 @@ def fetch(names: tuple[str, ...], everything: bool, quiet: bool) -> None:
       repgeom data fetch mnist omniglot
       repgeom data fetch --all
 
-    What is in $REPGEOM_DATA or bundled with a package is not downloaded. The downloads are checked before they get their name.
+    What is in $REPGEOM_DATA or bundled with a package is not downloaded. A file is checked before it gets its name.
 
     Exit statuses: 0 all is here and whole, 1 something could not be had, 2 wrong usage.
     """
@@ -87,7 +87,7 @@ def _fetch_one(source: Source, quiet: bool) -> bool:
     if found:
         damage = found.damage() if found.place == "folder" else ""
         if damage:
-            click.echo(f"Error: data set '{source.name}': {damage}; fetch replaces nothing in ${store.FOLDER}", err=True)
+            click.echo(f"Error: data set '{source.name}': {damage}; nothing in ${store.FOLDER} is replaced", err=True)
         else:
             click.echo(f"{source.name}: already here ({_where(found)})")
         return bool(damage)
@@ -110,8 +110,8 @@ def verify(names: tuple[str, ...]) -> None:
       repgeom data verify
       repgeom data verify mnist && echo whole
 
-    A data set that is not here is a failure only if it was named. `repgeom data fetch` replaces what is damaged in the cache;
-    what is damaged in $REPGEOM_DATA is its owner's to replace.
+    A data set that is not here is a failure only if it was named. `repgeom data fetch` replaces what is damaged in
+    the cache; what is damaged in $REPGEOM_DATA is its owner's to replace.
 
     Exit statuses: 0 all is whole, 1 something is damaged, or was named and is not here, 2 wrong usage.
     """

@@ -1,6 +1,7 @@
 """From the text of a page to its byte-stable notebook, and execution of that notebook."""
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -18,16 +19,17 @@ KNOWN_TAGS = frozenset(
 )
 FENCE = frozenset({"gpu", "skip-execution", "nbval-skip"})
 KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=ERROR"]  # ipykernel 7 warns of its own default transport
+CELL_TIMEOUT = 1800  # seconds
 KEPT_METADATA = ("tags", "mystnb")
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 # What differs between two runs on one machine. A cell whose output differs in nothing else keeps its stored output.
 TIMING = re.compile(r"\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|seconds|min|minutes|MiB|GiB)\b")
-LOCAL_PATH = re.compile(r"(?<![\w.+/=:-])/(?:home|root|tmp|Users|usr|var|opt|mnt|private)/[\w.-]+\S*")
+ABSOLUTE_PATH = re.compile(r"(?<![\w.+/=:<-])/([\w.-]+)/[\w.-]+")
 EMBEDDED = re.compile(r"base64,[A-Za-z0-9+/=]+")
 
 
 def build(page: Page) -> Any:
-    """The notebook of a page: inputs from the text, outputs of the stored twin where a cell is the same to the letter."""
+    """The notebook of a page: inputs from the text, outputs from the stored twin for cells that did not change."""
     import jupytext
 
     try:
@@ -48,7 +50,7 @@ def read_twin(page: Page) -> Any:
     try:
         return nbformat.read(page.twin, 4)
     except Exception as error:
-        raise Failure(f"{page.twin.name}: not a notebook ({error}); restore it, or delete it and run the page", 1) from error
+        raise Failure(f"{page.twin.name}: not a notebook ({error}); delete it and run the page", 1) from error
 
 
 def take_outputs(notebook: Any, stored: Any) -> None:
@@ -73,7 +75,8 @@ def check_tags(page: Page, notebook: Any) -> None:
         unknown = sorted(tag for tag in tags - KNOWN_TAGS if not re.fullmatch(r"data-[a-z0-9_]+", tag))
         where = f"{page.md.name}, code cell {number}"
         if unknown:
-            raise Failure(f"{where}: unknown tag '{unknown[0]}'; known: {', '.join(sorted(KNOWN_TAGS))}, data-<name>", 1)
+            known = ", ".join(sorted(KNOWN_TAGS))
+            raise Failure(f"{where}: unknown tag '{unknown[0]}'; known: {known}, data-<name>", 1)
         if "gpu" in tags and not tags >= FENCE:
             raise Failure(f"{where}: a gpu cell carries all of {', '.join(sorted(FENCE))}", 1)
         if "gpu" in tags and not cell.source.lstrip().startswith("if ch.gpu("):
@@ -153,37 +156,41 @@ def execute(page: Page, notebook: Any, record_dir: Path, gpu: bool = False) -> N
     from tqdm import tqdm
 
     bar = tqdm(total=len(notebook.cells), desc=page.slug, unit="cell", file=sys.stderr, mininterval=1, leave=False)
+    current = 0
+
+    def on_start(cell: Any, cell_index: int) -> None:
+        nonlocal current
+        current = cell_index
+        bar.update(cell_index - bar.n)
+
     client = NotebookClient(
         notebook,
-        timeout=None if gpu else 1800,
+        timeout=None if gpu else CELL_TIMEOUT,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=KERNEL_ARGUMENTS,
         resources={"metadata": {"path": str(page.md.parent)}},
         skip_cells_with_tag="never" if gpu else "skip-execution",
-        on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
+        on_cell_execute=on_start,
     )
     try:
         with environment(REPGEOM_RECORD_DIR=str(record_dir), REPGEOM_ROOT=str(page.root)):
             client.execute()
     except CellExecutionError as error:
-        raise failed_cell(page, notebook, f"{error.ename}: {error.evalue}") from None
+        raise failed_cell(page, notebook.cells[current].source, f"{error.ename}: {error.evalue}") from None
     except CellTimeoutError:
-        raise failed_cell(page, notebook, "took over 30 minutes and was stopped") from None
+        raise failed_cell(page, notebook.cells[current].source, f"stopped after {CELL_TIMEOUT} s") from None
     except DeadKernelError:
-        raise failed_cell(page, notebook, "the kernel died (out of memory?)") from None
+        raise failed_cell(page, notebook.cells[current].source, "the kernel died (out of memory?)") from None
     finally:
         bar.close()
 
 
-def failed_cell(page: Page, notebook: Any, what: str) -> Failure:
-    """The one line that says where a page broke: the last cell that was started."""
-    started = [k for k, cell in enumerate(code_cells(notebook)) if cell.get("execution_count")]
-    errors = [k for k, c in enumerate(code_cells(notebook)) if any(o.output_type == "error" for o in c.outputs)]
-    number = (errors or started or [0])[-1]
-    first = next(iter(code_cells(notebook)[number].source.strip().splitlines()), "")
-    return Failure(f"book/{page.md.name}, code cell {number} (starts '{first[:60]}'): {' '.join(what.split())[:400]}", 3)
+def failed_cell(page: Page, source: str, what: str) -> Failure:
+    """The one line that says where a page broke."""
+    first = next(iter(source.strip().splitlines()), "")
+    return Failure(f"book/{page.md.name}, the cell that starts '{first[:60]}': {' '.join(what.split())[:400]}", 3)
 
 
 def settle(page: Page, fresh: Any, stored: Any) -> Any:
@@ -192,21 +199,35 @@ def settle(page: Page, fresh: Any, stored: Any) -> Any:
     if noisy:
         print(f"{page.slug}: code cells {noisy} wrote to stderr, which the twin leaves out", file=sys.stderr)
     clean(fresh)
-    for number, cell in enumerate(code_cells(fresh)):
-        for text in map(str, texts(cell)):
-            path = LOCAL_PATH.search(EMBEDDED.sub("", text).replace(str(page.root), "/root/book"))
-            if path:
-                raise Failure(
-                    f"book/{page.md.name}, code cell {number}: prints a path of this machine ({path.group()[:60]}); "
-                    "print what is the same everywhere",
-                    3,
-                )
+    for cell in code_cells(fresh):
+        path = next(filter(None, map(local_path, texts(cell))), None)
+        if path:
+            raise failed_cell(page, cell.source, f"prints {path}, a path that only this machine has")
     by_id = {cell["id"]: cell for cell in code_cells(stored)} if stored is not None else {}
     for cell in code_cells(fresh):
         old = by_id.get(cell["id"])
-        if old is not None and TIMING.sub("T", repr(old.outputs)) == TIMING.sub("T", repr(cell.outputs)):
+        if old is not None and TIMING.sub("T", sorted_json(old.outputs)) == TIMING.sub("T", sorted_json(cell.outputs)):
             cell.outputs = old.outputs
     return fresh
+
+
+def local_path(text: str) -> str | None:
+    """The first absolute path in ``text`` that begins with a folder of this machine."""
+    for match in ABSOLUTE_PATH.finditer(EMBEDDED.sub("", text)):
+        if Path("/", match[1]).is_dir():
+            return match[0]
+    return None
+
+
+def outputs_hash(notebook: Any) -> str:
+    """One number for all stored outputs; the record keeps it, so that a twin that lost an output is noticed."""
+    outputs = [cell.outputs for cell in code_cells(notebook)]
+    return hashlib.sha256(sorted_json(outputs).encode()).hexdigest()[:32]
+
+
+def sorted_json(content: Any) -> str:
+    """JSON that does not depend on the order in which keys were set."""
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 
 def texts(cell: Any) -> Iterator[str]:
@@ -214,4 +235,4 @@ def texts(cell: Any) -> Iterator[str]:
     for output in cell.outputs:
         if "text" in output:
             yield output["text"]
-        yield from output.get("data", {}).values()
+        yield from (str(content) for content in output.get("data", {}).values())

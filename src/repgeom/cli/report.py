@@ -9,12 +9,13 @@ from repgeom.repro.display import Markup, html_table, number, plain_table
 
 COLUMNS = ["", "claim", "recorded", "re-run", "verdict", "remark"]
 MEANING = {
-    0: "all claims stand as recorded",
-    1: "a claim does not stand as recorded",
+    0: "nothing contradicts the records",
+    1: "a claim does not stand as the record says",
     3: "a page failed to execute",
 }
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}
-table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}
+table{border-collapse:collapse}
+td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}
 caption{text-align:left;font-weight:bold}.bad{font-weight:bold;color:#a40000}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}.bad{color:#ff8a80}}"""
 

@@ -112,7 +112,7 @@ def papermill(page: Page, notebook: Any, seed: int, scale: str, target: Path, re
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    from repgeom.cli.notebooks import KERNEL_ARGUMENTS, environment
+    from repgeom.cli.notebooks import CELL_TIMEOUT, KERNEL_ARGUMENTS, environment, failed_cell
 
     gpu = False
     if scale == "full":
@@ -129,13 +129,11 @@ def papermill(page: Page, notebook: Any, seed: int, scale: str, target: Path, re
                 kernel_name="python3",
                 progress_bar=False,
                 skip_cells_with_tag="never" if gpu else "skip-execution",
-                execution_timeout=None if scale == "full" else 1800,
+                execution_timeout=None if scale == "full" else CELL_TIMEOUT,
                 extra_arguments=KERNEL_ARGUMENTS,
             )
     except pm.PapermillExecutionError as error:
-        first = next(iter(error.source.strip().splitlines()), "")
-        what = " ".join(f"{error.ename}: {error.evalue}".split())[:400]
-        raise Failure(f"book/{page.md.name}, the cell that starts '{first[:60]}': {what}", 3) from None
+        raise failed_cell(page, error.source, f"{error.ename}: {error.evalue}") from None
     except (CellTimeoutError, DeadKernelError) as error:
         raise Failure(f"book/{page.md.name}: {' '.join(str(error).split())[:200]}", 3) from None
 

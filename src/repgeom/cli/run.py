@@ -1,7 +1,6 @@
 """``repgeom run``: execute pages, store their outputs and records."""
 
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -32,65 +31,67 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool) -> None:
     """
     from repgeom.cli.pages import find_root, select
 
+    if gpu and changed:
+        raise Failure("--gpu runs what is named; --changed belongs to the CI scale", 2)
     if not slugs and not changed:
         raise Failure("name a chapter, or give --changed for those that need it", 2)
     pages = select(find_root(), slugs)
-    scale = "full" if gpu else "ci"
     if gpu:
         import torch
 
         if not torch.cuda.is_available():
             raise Failure("--gpu needs a CUDA GPU, and this machine has none; without --gpu the CI scale is run", 2)
     if changed:
-        pages = [page for page in pages if is_stale(page, scale)]
+        pages = [page for page in pages if is_stale(page)]
         if not pages:
             click.echo("nothing changed", err=True)
     for page in pages:
         run_page(page, gpu)
 
 
-def is_stale(page: Page, scale: str = "ci") -> bool:
-    """Whether a page must be executed: no record, other inputs than the record's, or a twin that lost an output."""
+def is_stale(page: Page) -> bool:
+    """Whether a page must be executed: no record, other inputs than its record, or other outputs than its run left."""
     from repgeom.cli.inputs import digest
-    from repgeom.cli.notebooks import build
+    from repgeom.cli.notebooks import build, outputs_hash
 
-    record = page.record(scale)
-    if not record.is_file() or not page.twin.is_file():
+    known = read_record(page.record("ci"))
+    if known is None or not page.twin.is_file():
         return True
+    notebook = build(page)
+    return known.get("inputs") != digest(page, notebook) or known.get("outputs") != outputs_hash(notebook)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none that can be read: then the page is executed again."""
     try:
-        known = json.loads(record.read_text(encoding="utf-8")).get("inputs")
-    except ValueError:
-        return True
-    return known != digest(page, build(page), scale)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def run_page(page: Page, gpu: bool = False) -> None:
     """Execute one page; write twin and record only when all of it went well."""
     from repgeom.cli.inputs import digest
-    from repgeom.cli.notebooks import as_text, build, execute, read_twin, settle, write_if_changed
+    from repgeom.cli.notebooks import as_text, build, execute, outputs_hash, read_twin, settle, write_if_changed
     from repgeom.repro import records
 
     start, scale = time.perf_counter(), "full" if gpu else "ci"
     notebook = build(page)
     inputs = digest(page, notebook, scale)
-    folder = Path(tempfile.mkdtemp(prefix="repgeom-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="repgeom-") as folder:
         if gpu:
             at_full_scale(page, notebook)
-        execute(page, notebook, folder, gpu)
-        fresh = folder / f"{page.slug}.{scale}.json"
-        if not fresh.is_file():
-            raise Failure(f"book/{page.md.name}: wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
-        record = json.loads(fresh.read_text(encoding="utf-8"))
-        record["inputs"] = inputs
-        if gpu:
-            notebook = with_gpu_outputs(page, notebook)
-        settled = settle(page, notebook, read_twin(page))
-        write_if_changed(page.twin, as_text(settled))
-        if not same_numbers(page.record(scale), record):
-            records.save(page.record(scale), record)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        execute(page, notebook, Path(folder), gpu)
+        record = read_record(Path(folder, f"{page.slug}.{scale}.json"))
+    if record is None:
+        raise Failure(f"book/{page.md.name} wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
+    if gpu:
+        notebook = with_gpu_outputs(page, notebook)
+    notebook = settle(page, notebook, read_twin(page))
+    record = {**record, "inputs": inputs, "outputs": outputs_hash(notebook)}
+    write_if_changed(page.twin, as_text(notebook))
+    if not same_numbers(read_record(page.record(scale)), record):
+        records.save(page.record(scale), record)
     click.echo(f"{page.slug}: executed in {time.perf_counter() - start:.1f} s", err=True)
 
 
@@ -114,17 +115,10 @@ def with_gpu_outputs(page: Page, executed: Any) -> Any:
     return notebook
 
 
-def same_numbers(path: Path, record: dict[str, Any]) -> bool:
-    """Whether the record on disk says the same; then it is kept, so that timings do not churn."""
-    if not path.is_file():
-        return False
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return all(old.get(key) == record.get(key) for key in ("format", "inputs", "seed", "claims")) and plain_results(
-        old
-    ) == plain_results(record)
+def same_numbers(old: dict[str, Any] | None, new: dict[str, Any]) -> bool:
+    """Whether the record on disk says the same as the new one; then it is kept, so that timings do not churn."""
+    keys = ("format", "inputs", "outputs", "seed", "claims")
+    return old is not None and all(old.get(k) == new[k] for k in keys) and plain_results(old) == plain_results(new)
 
 
 def plain_results(record: dict[str, Any]) -> dict[str, Any]:

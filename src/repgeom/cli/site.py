@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any
 
 import click
 
-from repgeom.cli import Failure, pages
+from repgeom.cli import Failure, ledger, pages
 
 
 @dataclass(frozen=True)
@@ -97,24 +96,11 @@ def render(root: Path) -> str:
     return printed
 
 
-def ledger_rows(root: Path) -> list[dict[str, Any]]:
-    """The claims of all chapters, one row each."""
-    try:
-        return importlib.import_module("repgeom.cli.ledger").rows(root)
-    except ModuleNotFoundError:
-        return []
-
-
 def write_ledger(root: Path, out: Path) -> None:
     """Write the claims of all chapters beside the pages, as ledger.json and ledger.csv."""
-    import csv
-
-    rows = ledger_rows(root)
-    (out / "ledger.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with (out / "ledger.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["id"])
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = ledger.rows(root)
+    (out / "ledger.json").write_text(ledger.as_json(rows), encoding="utf-8")
+    (out / "ledger.csv").write_text(ledger.as_csv(rows), encoding="utf-8")
 
 
 def build(root: Path, quiet: bool = False) -> Path:

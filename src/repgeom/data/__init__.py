@@ -74,12 +74,12 @@ def load(name: str, *, download: bool = True, progress: bool = True, **options: 
         name: a name of :data:`CATALOG`.
         download: whether the public address may be used when no copy is here.
         progress: whether what takes longer than a few seconds shows a progress bar (on standard error).
-        options: ``per_class`` for ``cifar10`` (the first so many images of each class), ``subjects`` for ``mamem_ssvep``
-            (numbers from 1 to 11).
+        options: ``per_class`` for ``cifar10`` (the first so many images of each class), ``subjects`` for
+            ``mamem_ssvep`` (numbers from 1 to 11).
 
     Returns:
-        A named tuple of NumPy arrays; shapes, types and units stand in :mod:`repgeom.data.tables`. Its field ``provenance`` says in
-        words which copy of the data it is.
+        A named tuple of NumPy arrays; shapes, types and units stand in :mod:`repgeom.data.tables`. Its field
+        ``provenance`` says in words which copy of the data it is.
 
     Raises:
         ValueError: a name or an option that does not exist.
@@ -112,8 +112,8 @@ def load(name: str, *, download: bool = True, progress: bool = True, **options: 
 def available(name: str) -> bool:
     """Whether ``load(name)`` would find the data on this machine, without a network.
 
-    Files in the cache and in packages count only if they are whole. A damaged file in ``$REPGEOM_DATA`` counts as found, so
-    that ``load`` says what is wrong with it instead of a stand-in hiding it.
+    Files in the cache and in packages count only if they are whole. A damaged file in ``$REPGEOM_DATA`` counts as
+    found, so that ``load`` says what is wrong with it instead of a stand-in hiding it.
 
     >>> available("hands")
     True
@@ -124,7 +124,9 @@ def available(name: str) -> bool:
 
 
 def checksums() -> dict[str, str]:
-    """SHA-256 of each data set that this process loaded: of its file, or of the lines ``<sha256>  <path>`` of its files.
+    """SHA-256 of each data set that this process loaded.
+
+    Of one file, its checksum; of several, the checksum of the lines ``<sha256>  <path>``, sorted by path.
 
     >>> _ = load("hands")
     >>> checksums()["hands"][:12]

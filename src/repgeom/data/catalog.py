@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 
 class File(NamedTuple):
-    """One file: its place below a data folder, its checksum, its size in bytes, its public addresses in order of preference.
+    """One file: its place below a data folder, checksum, size in bytes, public addresses in order of preference.
 
-    ``checksum`` is ``"sha256:<hex>"`` or ``"md5:<hex>"``; empty for a file that is made on the reader's machine, whose checksum is then noted beside it.
+    ``checksum`` is ``"sha256:<hex>"`` or ``"md5:<hex>"``; empty for a file that is made on the reader's machine, whose
+    checksum is then noted beside it.
     """
 
     path: str
@@ -19,7 +20,7 @@ class File(NamedTuple):
 
 
 class Edition(NamedTuple):
-    """One form in which a data set exists: all files are needed. ``package`` names the installed package that holds them, if one does."""
+    """One form in which a data set exists; all files are needed. ``package`` names the package that bundles them."""
 
     label: str
     files: tuple[File, ...]
@@ -110,8 +111,8 @@ _SOURCES = (
                         (f"https://codeload.github.com/papagina/RotationContinuity/tar.gz/{_ROTATION_CONTINUITY}",),
                     ),
                 ),
-                "1024 points of each cloud of Zhou et al. 2019, drawn on this machine with a fixed seed from the authors' "
-                "repository: the same clouds in the same order, but another 1024 points than this book's own numbers used",
+                "1024 points of each cloud of Zhou et al. 2019, drawn on this machine with a fixed seed from the "
+                "authors' repository: the same clouds in the same order, but not the points of this book's own numbers",
             ),
         ),
     ),
@@ -237,7 +238,7 @@ _SOURCES = (
             _bundled(
                 ("hands/hands.txt", 37659, "e6ed6bb7fe3d7f00e5c3b5c80eb666a0585a862c3d53e2cfcc83da962c6955c8"),
                 ("hands/labels.txt", 106, "cb8bcc22963dbc242d75d2f200a2aeb66a66a35768bde2bf4c5c746eab1dadc0"),
-                provenance="bundled with geomstats, all 53 rows (the package's own loader takes the first for a header)",
+                provenance="bundled with geomstats; all 53 rows (its own loader takes the first for a header)",
             ),
         ),
     ),
@@ -262,9 +263,17 @@ _SOURCES = (
         citation="Silva et al. 2014, The tenth annual MLSP competition: Schizophrenia classification challenge",
         editions=(
             _bundled(
-                ("connectomes/train_FNC.csv", 278350, "98a002348c9be8bede424606f4dc4f3a53e5d4314b9b0cca70f0b0e34fce55ff"),
-                ("connectomes/train_labels.csv", 870, "4bec4775433672df04444066e0625c3198db3274a93c40a8d98676cf380276fc"),
-                provenance="bundled with geomstats; true correlations (the package's own loader halves them)",
+                (
+                    "connectomes/train_FNC.csv",
+                    278350,
+                    "98a002348c9be8bede424606f4dc4f3a53e5d4314b9b0cca70f0b0e34fce55ff",
+                ),
+                (
+                    "connectomes/train_labels.csv",
+                    870,
+                    "4bec4775433672df04444066e0625c3198db3274a93c40a8d98676cf380276fc",
+                ),
+                provenance="bundled with geomstats; true correlations (its own loader halves them)",
             ),
         ),
     ),

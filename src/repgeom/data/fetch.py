@@ -27,7 +27,8 @@ class _NoPlace(Exception):
 def fetch(source: Source, *, progress: bool = True) -> store.Found:
     """Download the public edition of a data set into the cache, or what is missing or damaged of it.
 
-    Raises :class:`DataUnavailable` with one line when it cannot be had; then the cache holds no file that looks whole and is not.
+    Raises :class:`DataUnavailable` with one line when it cannot be had; then the cache holds no file that looks whole
+    and is not.
     """
     edition = source.download
     if edition is None:
@@ -53,8 +54,9 @@ def unavailable(source: Source, reason: str) -> DataUnavailable:
     elif source.download is None:
         how = f"to get it: set ${store.FOLDER} to a folder that holds {source.editions[0].files[0].path}"
     else:
-        how = f"to get it: repgeom data fetch {source.name}"
-    words = " ".join(reason.split())
+        how = f"to get it, with a network: repgeom data fetch {source.name}"
+    damages = filter(None, (found.damage() for found in store.everywhere(source)))
+    words = " ".join("; ".join([reason, *damages]).split())
     return DataUnavailable(f"data set {source.name!r} is not available: {words}; looked {store.looked(source)}; {how}")
 
 
@@ -82,15 +84,16 @@ def _fetch_url(url: str, file: File, target: Path, progress: bool) -> None:
             planes.make(url, target, download=lambda u, path: _retrieve(u, None, path, progress), progress=progress)
     except requests.exceptions.RequestException as error:
         raise _NotThere(_network_words(error, host, target.name)) from error
-    except ValueError as error:  # pooch's word for a wrong checksum, planes' word for an archive that is not the right one
-        why = str(error) if not file.checksum else "what it sent does not match the pinned checksum (cut short or altered)"
+    except ValueError as error:  # from pooch: another checksum; from planes: not the right archive
+        mismatch = "what it sent does not match the pinned checksum (cut short or altered)"
+        why = mismatch if file.checksum else str(error)
         raise _NotThere(f"{target.name} from {host}: {why}") from error
     except OSError as error:
         raise _NoPlace(_disk_words(error)) from error
 
 
 def _retrieve(url: str, checksum: str | None, target: Path, progress: bool) -> None:
-    """Download to a temporary name, compare, rename: pooch does all three, and removes the temporary file whatever happens."""
+    """Download to a temporary name, compare, rename: pooch does all three, and cleans up after itself."""
     import pooch
 
     logger = pooch.get_logger()
@@ -109,7 +112,7 @@ def _retrieve(url: str, checksum: str | None, target: Path, progress: bool) -> N
 
 
 def _stream(url: str, path: str, label: str, progress: bool) -> None:
-    """One request, written piece by piece. Unlike pooch's own downloader it closes the connection when something fails."""
+    """One request, written piece by piece. Unlike pooch's own downloader it closes the connection on a failure."""
     import requests
     from tqdm import tqdm
 
@@ -136,7 +139,7 @@ def _network_words(error: Exception, host: str, name: str) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return f"{name}: the connection to {host} broke off before the end of the file"
     if isinstance(error, requests.exceptions.ConnectionError):
-        return f"{name}: {host} cannot be reached"
+        return f"{name}: {host} cannot be reached, or hung up"
     return f"{name}: {host}: {type(error).__name__}"
 
 
@@ -144,6 +147,7 @@ def _disk_words(error: OSError) -> str:
     place = store.cache()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk that holds the cache {place} is full"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    refused = (errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+    if isinstance(error, PermissionError) or error.errno in refused:  # pooch's own PermissionError has no number
         return f"the cache {place} cannot be written (set ${store.CACHE} to a folder that can)"
     return f"the cache {place} cannot be used: {error.strerror or error}"

@@ -1,13 +1,13 @@
 """Aeroplane point clouds from the authors' repository: 2689 text files become one array file.
 
-The host makes the archive of a commit anew whenever it likes, so its checksum is not stable and nothing can be pinned. What is checked instead:
-the archive unpacks to its end; it holds 2290 and 399 clouds; each parses to at least 1024 finite points; and at six
-places, spread over both parts, a point known from the copy this book was made with is in the cloud it belongs to, so
-the clouds and their order are the right ones. (The test folder holds a 400th cloud with another file ending, ``.xyz``;
-the copy this book was made with leaves it out, and so does this module.)
+The host makes the archive of a commit anew whenever it likes, so its checksum is not stable and nothing can be pinned.
+What is checked instead: the archive unpacks to its end; it holds 2290 and 399 clouds; each parses to at least 1024
+finite points; and at six places, spread over both parts, a point known from the copy this book was made with is in the
+cloud it belongs to, so the clouds and their order are the right ones. (The test folder holds a 400th cloud with another
+file ending, ``.xyz``; the copy this book was made with leaves it out, and so does this module.)
 
-The 1024 points of a cloud are drawn without replacement by a generator seeded with ``(SEED, part, index of the cloud)``.
-They are not the points of the copy this book was made with, whose draw was not recorded: the same shapes, other samples.
+The 1024 points of a cloud are drawn without replacement by a generator seeded with ``(SEED, part, index of cloud)``.
+They are not the points of the copy this book was made with, whose draw was not recorded: same shapes, other samples.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make(url: str, target: Path, *, download: Callable[[str, Path], None], progr
         for part, members in clouds.items():
             _check(part, members)
         whole, note = Path(work) / "whole.npz", Path(work) / "note.json"
-        np.savez(whole, **{part: _draw(part, members) for part, members in clouds.items()})
+        np.savez(whole, train=_draw("train", clouds["train"]), test=_draw("test", clouds["test"]))
         facts = {"sha256": _sha256(whole), "made_from": url, "archive_sha256": _sha256(archive), "seed": SEED}
         note.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         os.replace(note, store.note_path(target))  # the note first: arrays without a fitting note count as damaged
@@ -62,7 +62,7 @@ def make(url: str, target: Path, *, download: Callable[[str, Path], None], progr
 
 
 def read_archive(archive: Path, *, progress: bool = True) -> dict[str, list[np.ndarray]]:
-    """All clouds of the archive, (points, 3) float32 each, by part and sorted by file name; ``ValueError`` if it is cut short."""
+    """All clouds, (points, 3) float32 each, by part, sorted by file name; ``ValueError`` if the archive is damaged."""
     from tqdm import tqdm
 
     named: dict[str, dict[str, np.ndarray]] = {part: {} for part in FOLDERS.values()}
@@ -89,7 +89,7 @@ def _parse(name: str, text: bytes) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{name} in the archive is not three columns of numbers") from error
     if len(points) < POINTS or not np.isfinite(points).all():
-        raise ValueError(f"{name} in the archive has {len(points)} points, fewer than {POINTS}, or one that is not finite")
+        raise ValueError(f"{name} in the archive has fewer than {POINTS} points, or one that is not finite")
     return points
 
 
@@ -97,7 +97,7 @@ def _check(part: str, clouds: list[np.ndarray]) -> None:
     if len(clouds) != COUNTS[part]:
         raise ValueError(f"the archive has {len(clouds)} {part} clouds instead of {COUNTS[part]}")
     for (where, index), witness in WITNESSES.items():
-        if where == part and np.abs(clouds[index] - np.float32(witness)).max(axis=1).min() > _ROUNDING:
+        if where == part and np.abs(clouds[index] - np.array(witness)).max(axis=1).min() > _ROUNDING:
             raise ValueError(f"{part} cloud {index} of the archive is not the cloud this book was made with")
 
 

@@ -1,4 +1,4 @@
-"""One reader per data set: from whole, checked files to named tuples of arrays. Keyword arguments are the options of ``load``.
+"""One reader per data set: from whole, checked files to named tuples of arrays. Keywords are the options of ``load``.
 
 Heavy packages (scipy, pyarrow, pillow) are imported by the readers that need them.
 """
@@ -32,18 +32,20 @@ BONES = (
 def shapenet_planes(found: Found) -> Planes:
     """Both editions are one npz with the half-precision arrays ``train`` and ``test``."""
     with np.load(found.paths[0], allow_pickle=False) as arrays:
-        return Planes(*(arrays[part].astype(np.float32) for part in ("train", "test")), found.edition.provenance)
+        train, test = (arrays[part].astype(np.float32) for part in ("train", "test"))
+    return Planes(train, test, found.edition.provenance)
 
 
 def cifar10(found: Found, *, per_class: int | None = None, progress: bool = True) -> Cifar10:
-    """``per_class``: only the first so many images of each class, in each split (saves the time of decoding the rest)."""
+    """``per_class``: only the first so many images of each class, in each split (the rest is not decoded)."""
     if per_class is not None and per_class < 1:
         raise ValueError(f"per_class: got {per_class!r}; valid is a number from 1 to 5000, or None for all images")
     if found.edition.label == "official":
         train, test, classes = _cifar10_official(found.paths[0], per_class)
     else:
-        train, test, classes = *(_cifar10_parquet(path, per_class, progress) for path in found.paths), CLASSES
-    return Cifar10(*train, *test, classes, found.edition.provenance)
+        train, test = (_cifar10_parquet(path, per_class, progress) for path in found.paths)
+        classes = CLASSES
+    return Cifar10(train[0], train[1], test[0], test[1], classes, found.edition.provenance)
 
 
 def _first(labels: np.ndarray, per_class: int | None) -> np.ndarray:
@@ -95,7 +97,7 @@ def mnist(found: Found) -> Mnist:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """IDX: two zero bytes, a type code (8: unsigned byte), the number of axes, each axis as a big-endian int32, the bytes."""
+    """IDX: two zero bytes, a type code (8: unsigned byte), the number of axes, each as big-endian int32, the bytes."""
     with gzip.open(path) as stream:
         content = stream.read()
     if content[:3] != b"\0\0\x08":
@@ -120,10 +122,17 @@ def omniglot(found: Found) -> Omniglot:
                 number = int(file.removesuffix(".png").split("_")[1]) - 1
                 image = Image.open(io.BytesIO(archive.read(name)))
                 drawings.setdefault((alphabet, f"{alphabet}/{character}", number), ~np.asarray(image.convert("1")))
-    alphabets, characters, drawers = zip(*drawings, strict=True)
-    (alphabet_names, alphabet), (character_names, character) = _codes(alphabets), _codes(characters)
-    pixels = np.stack(list(drawings.values())).astype(np.uint8)
-    return Omniglot(pixels, character, alphabet, np.array(drawers, dtype=np.int64), character_names, alphabet_names, found.edition.provenance)
+    alphabet_names, alphabets = _codes([alphabet for alphabet, _, _ in drawings])
+    characters, labels = _codes([character for _, character, _ in drawings])
+    return Omniglot(
+        images=np.stack(list(drawings.values())).astype(np.uint8),
+        labels=labels,
+        alphabets=alphabets,
+        drawers=np.array([number for _, _, number in drawings], dtype=np.int64),
+        characters=characters,
+        alphabet_names=alphabet_names,
+        provenance=found.edition.provenance,
+    )
 
 
 def _codes(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:

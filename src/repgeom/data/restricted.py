@@ -1,8 +1,8 @@
 """Unpickle CIFAR-10's official batches without running anything that is in them.
 
 A pickle is a program: it may name any function of Python and call it. The batches need three names, all of NumPy:
-``_reconstruct``, ``ndarray`` and ``dtype``. Even those are not handed out here. Inert stand-ins take their place, keep what they are given,
-and become an array of bytes only if what they were given is an array of bytes. Every other name is refused.
+``_reconstruct``, ``ndarray`` and ``dtype``. Even those are not handed out here. Inert stand-ins take their place, keep
+what they are given, and become an array only if what they were given is an array of bytes. Every other name is refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Unpickler(pickle.Unpickler):
 def load(content: bytes) -> dict[bytes, Any]:
     """The dictionary of a CIFAR-10 batch: byte strings, numbers, lists, and uint8 arrays.
 
-    Raises ``pickle.UnpicklingError`` for anything else: another name, another dtype, a shape that does not fit its bytes.
+    Raises ``pickle.UnpicklingError`` for anything else: another name, another dtype, a shape that does not fit.
     """
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
@@ -78,4 +78,4 @@ def _array(stand_in: _Array) -> np.ndarray:
     try:
         return np.frombuffer(raw, np.uint8).reshape(shape)
     except (TypeError, ValueError) as error:
-        raise pickle.UnpicklingError(f"the pickle holds an array whose shape does not fit its bytes ({error})") from error
+        raise pickle.UnpicklingError(f"the pickle holds an array whose shape does not fit ({error})") from error

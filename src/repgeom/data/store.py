@@ -1,10 +1,11 @@
-"""Where the files of a data set lie on this machine, and whether they are whole. Reads only; nothing here uses the network."""
+"""Where the files of a data set lie on this machine, and whether they are whole. Reads only, and without a network."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,7 @@ class Found(NamedTuple):
         return ""
 
     def sha256(self) -> str:
-        """The checksum of the file; of several files, the checksum of the lines ``<sha256>  <path>``, sorted by path."""
+        """The checksum of the file; of several, the checksum of the lines ``<sha256>  <path>``, sorted by path."""
         sums = {file.path: digest(self.root / file.path, "sha256") for file in self.edition.files}
         if len(sums) == 1:
             return next(iter(sums.values()))
@@ -91,7 +92,8 @@ def everywhere(source: Source) -> list[Found]:
 def find(source: Source) -> Found | None:
     """The set of files that ``load`` would read without a network.
 
-    Files in the folder are taken as they are, damaged or not: a folder is never passed over in silence. Elsewhere only whole files count.
+    Files in the folder are taken as they are, damaged or not: a folder is never passed over in silence. Elsewhere only
+    whole files count.
     """
     for found in everywhere(source):
         if found.place == "folder" or not found.damage():
@@ -116,7 +118,8 @@ def looked(source: Source) -> str:
 def damage(path: Path, file: File) -> str:
     """What is wrong with ``path`` as a copy of ``file``, in words; empty if nothing is.
 
-    The size is compared first, then the pinned checksum. A file that was made on this machine has no pin: its checksum was noted beside it.
+    The size is compared first, then the pinned checksum. A file that was made on this machine has no pin: its checksum
+    was noted beside it.
     """
     try:
         algorithm, _, pin = (file.checksum or _noted(path)).partition(":")
@@ -147,7 +150,9 @@ def _noted(path: Path) -> str:
 def digest(path: Path, algorithm: str) -> str:
     """The checksum of a file, as hexadecimal digits. A file is read again only after it changed."""
     status = path.stat()
-    return _digest(str(path.absolute()), algorithm, status.st_size, status.st_mtime_ns, status.st_ino)
+    known = (str(path.absolute()), algorithm, status.st_size, status.st_mtime_ns, status.st_ino)
+    settled = time.time() - status.st_mtime > 2  # clocks of file systems are coarse: a fresh file may change unseen
+    return _digest(*known) if settled else _digest.__wrapped__(*known)
 
 
 @lru_cache(maxsize=256)
@@ -157,7 +162,7 @@ def _digest(path: str, algorithm: str, size: int, mtime: int, inode: int) -> str
 
 
 def list_differs(root: Path, files: tuple[File, ...]) -> str:
-    """Whether the folder's own ``SHA256SUMS`` contradicts the sums pinned here, in words; empty if not or if there is no list."""
+    """Whether the folder's own ``SHA256SUMS`` contradicts the pinned sums, in words; empty if it does not."""
     listed: dict[str, str] = {}
     try:
         for line in (root / "SHA256SUMS").read_text(encoding="utf-8").splitlines():

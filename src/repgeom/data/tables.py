@@ -13,7 +13,8 @@ import numpy as np
 class Planes(NamedTuple):
     """ShapeNet aeroplanes as point clouds.
 
-    Axes: x along the fuselage, y up, z along the wings. ShapeNet's own unit (about one diagonal of the bounding box); coordinates carry 11 bits.
+    Axes: x along the fuselage, y up, z along the wings. ShapeNet's own unit, in which the mean aeroplane is 0.70 long;
+    coordinates were stored in half precision.
     """
 
     train: np.ndarray
@@ -75,7 +76,7 @@ class Omniglot(NamedTuple):
 
 
 class Ssvep(NamedTuple):
-    """MAMEM-SSVEP-II: EEG over the visual cortex while one of five boxes flickers, pre-processed, one second per trial."""
+    """MAMEM-SSVEP-II: pre-processed EEG of people who look at a box that flickers at one of five frequencies."""
 
     trials: np.ndarray
     """(subjects, 500, 8, 125) float64: subject, trial, channel, sample"""

@@ -1,4 +1,4 @@
-"""Checks of arguments. Those here are cheap (shape and dtype only) unless their name says otherwise."""
+"""Checks of arguments. Shape and dtype cost nothing and are always checked; checks of values say what they cost."""
 
 import torch
 from torch import Tensor
@@ -6,37 +6,45 @@ from torch import Tensor
 from repgeom.manifolds import thresholds
 
 
-def require_floating(name: str, x: Tensor) -> None:
-    """Raise ``ValueError`` unless x is a real floating-point tensor."""
+def require_real(name: str, x: Tensor) -> None:
+    """Raise ``ValueError`` unless x is a tensor of float32 or float64."""
     if not isinstance(x, Tensor):
         raise ValueError(
-            f"{name}: received {type(x).__name__}; valid is a torch tensor. Repair: torch.as_tensor({name}, dtype=torch.float64)."
+            f"{name}: received {type(x).__name__}; valid is a torch tensor. "
+            f"Repair: torch.as_tensor({name}, dtype=torch.float64)."
         )
-    if not x.is_floating_point():
-        raise ValueError(
-            f"{name}: received dtype {x.dtype}; valid is a real floating-point dtype. Repair: {name}.to(torch.float64)."
-        )
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}: received {x.dtype}; valid is float32 or float64. Repair: {name}.to(torch.float32).")
 
 
-def require_shape(name: str, x: Tensor, *last: int, repair: str = "") -> None:
-    """Raise ``ValueError`` unless x is floating point and its last dimensions are ``last``."""
-    require_floating(name, x)
+def require_shape(name: str, x: Tensor, *last: int) -> None:
+    """Raise ``ValueError`` unless x is real and its last dimensions are ``last``."""
+    require_real(name, x)
     if tuple(x.shape[-len(last) :]) != last:
-        wanted = ", ".join(["..."] + [str(k) for k in last])
-        repair = repair or f"reshape {name} so that its last dimension{'s are' if len(last) > 1 else ' is'} {last if len(last) > 1 else last[0]}"
-        raise ValueError(f"{name}: received shape {tuple(x.shape)}; valid is ({wanted}). Repair: {repair}.")
+        wanted = ", ".join(["...", *map(str, last)])
+        raise ValueError(
+            f"{name}: received shape {tuple(x.shape)}; valid is ({wanted}). "
+            f"Repair: reshape or slice {name} so that it ends in {', '.join(map(str, last))}."
+        )
 
 
 def require_rotation(name: str, R: Tensor) -> None:
     """Raise ``ValueError`` unless the matrices R (..., n, n) are rotations. Costs a pass over the data."""
-    n = R.shape[-1]
-    require_shape(name, R, n, n)
+    require_real(name, R)
+    n = R.shape[-1] if R.dim() > 1 else 0
+    if R.dim() < 2 or R.shape[-2] != n:
+        raise ValueError(
+            f"{name}: received shape {tuple(R.shape)}; valid are square matrices (..., n, n). "
+            f"Repair: reshape {name}, for nine numbers a rotation by {name}.unflatten(-1, (3, 3))."
+        )
+    if not R.numel():
+        return
     with torch.no_grad():
-        defect = (R.mT @ R - torch.eye(n, dtype=R.dtype, device=R.device)).abs().amax() if R.numel() else R.new_zeros(())
+        defect = float((R.mT @ R - torch.eye(n, dtype=R.dtype, device=R.device)).abs().amax())
         limit = thresholds.membership(R.dtype)
-        if not bool(defect <= limit):  # written so that NaN fails
+        if not defect <= limit:  # written so that NaN fails
             raise ValueError(
-                f"{name}: received matrices with |R^T R - I| up to {float(defect):.2g}; valid are rotations, to within "
+                f"{name}: received matrices with |R^T R - I| up to {defect:.2g}; valid are rotations, to within "
                 f"{limit:.2g} in {R.dtype}. Repair: project({name}), or check=False to convert them as they are."
             )
         if bool((torch.linalg.det(R) < 0).any()):
@@ -44,3 +52,10 @@ def require_rotation(name: str, R: Tensor) -> None:
                 f"{name}: received a reflection (determinant -1); valid are rotations (determinant +1). "
                 f"Repair: project({name}), which returns the nearest rotation."
             )
+
+
+def checked_rotation(name: str, R: Tensor, check: bool) -> Tensor:
+    """R itself, after :func:`require_rotation` where ``check`` asks for it and R is not part of a training graph."""
+    if check and not R.requires_grad and not torch.compiler.is_compiling():
+        require_rotation(name, R)
+    return R

@@ -149,7 +149,7 @@ class Chapter:
     def store(self, key: str, obj: Any) -> None:
         """Keep a JSON-able result of a full-scale run, with its provenance, for the full record."""
         if self.scale != "full":
-            raise ValueError(f"store({key!r}) at scale {self.scale!r}: results are stored at full scale; guard with gpu()")
+            raise ValueError(f"store({key!r}) at scale {self.scale!r}: only at full scale; guard the cell with gpu()")
         try:
             result = json.loads(json.dumps(obj, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -214,20 +214,20 @@ class Chapter:
 
 
 def _stored_view(content: dict[str, Any]) -> tuple[str, str]:
-    """A stored result as HTML and plain text: scalars in a table, lists of records as tables, the rest as JSON."""
-    parts_html, parts_plain = [], []
-    scalars = [[k, v] for k, v in content.items() if not isinstance(v, list | dict)]
-    blocks: list[tuple[str, Any]] = [(k, v) for k, v in content.items() if isinstance(v, list | dict)]
-    if scalars:
-        names, cells = cells_of(scalars, ["quantity", "value"], measured=False)
-        parts_html.append(html_table(names, cells))
-        parts_plain.append(plain_table(names, cells))
-    for key, block in blocks:
-        if isinstance(block, list) and block and all(isinstance(row, dict) and row.keys() == block[0].keys() for row in block):
-            names, cells = cells_of(block, None, measured=False)
-            parts_html.append(html_table(names, cells, caption=key))
-            parts_plain.append(plain_table(names, cells, caption=key))
-    return "".join(parts_html), "\n".join(parts_plain)
+    """A stored result as HTML and plain text: single numbers in one table, lists of alike records in one table each.
+
+    What is neither (curves, say) is for the page to draw from the returned dict.
+    """
+    tables: list[tuple[list[str], list[list[str]], str | None]] = []
+    singles = [[k, v] for k, v in content.items() if not isinstance(v, list | dict)]
+    if singles:
+        tables.append((*cells_of(singles, ["quantity", "value"], measured=False), None))
+    for key, block in content.items():
+        rows = block if isinstance(block, list) else []
+        if rows and all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+            tables.append((*cells_of(rows, None, measured=False), key))
+    rich = "".join(html_table(names, cells, caption) for names, cells, caption in tables)
+    return rich, "\n".join(plain_table(names, cells, caption) for names, cells, caption in tables)
 
 
 def value_text(claim: rules.Claim) -> str:
@@ -241,7 +241,7 @@ def value_text(claim: rules.Claim) -> str:
         bounds = claim.interval
         inside = f" [{number(bounds[0], claim.digits)}, {number(bounds[1], claim.digits)}]" if bounds else ""
         return approx(claim.value, claim.digits) + inside + unit
-    moves = claim.drift is not None or abs(claim.value) < NOISE
+    moves = isinstance(claim.value, float) and (claim.drift is not None or abs(claim.value) < NOISE)
     return (approx if moves else number)(claim.value, claim.digits) + unit
 
 
@@ -262,7 +262,5 @@ def _claims_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """One claim a paragraph: statements are too long for the columns of a terminal."""
     paragraphs = []
     for claim_id, says, paper, expected, ours, verdict in rows:
-        paragraphs.append(
-            f"{verdict}: {claim_id}\n  {says}\n  paper: {paper}\n  expected: {expected}\n  ours: {ours}"
-        )
+        paragraphs.append(f"{verdict}: {claim_id}\n  {says}\n  paper: {paper}\n  expected: {expected}\n  ours: {ours}")
     return "\n".join(paragraphs)

@@ -26,6 +26,7 @@ class Expectation:
     text: str
 
     def __post_init__(self) -> None:
+        """Refuse an empty set."""
         if not self.low <= self.high:  # also false for NaN
             raise ValueError(f"expectation [{self.low}, {self.high}] is empty; give low <= high, both numbers")
 
@@ -106,9 +107,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     """Regularised incomplete beta function I_x(a, b)."""
     if x <= 0.0 or x >= 1.0:
         return float(x >= 1.0)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     if x < (a + 1.0) / (a + b + 2.0):
         return front * _beta_fraction(a, b, x) / a
     return 1.0 - front * _beta_fraction(b, a, 1.0 - x) / b
@@ -270,4 +269,4 @@ def numbers_of(claim_id: str, value: Any) -> tuple[str, float | bool | None, lis
             f"claim {claim_id!r}: value={value!r} holds a number that is not finite, or none at all; "
             "claim a bool (for example that training diverged) where a number can be infinite"
         )
-    return (kind, numbers[0], []) if kind == "exact" else (kind, float(np.mean(numbers)), numbers)
+    return ("exact", value, []) if kind == "exact" else (kind, float(np.mean(numbers)), numbers)

@@ -1,8 +1,8 @@
 """The Lie algebra so(3), and arithmetic on matrices stored component by component.
 
-A batch of small matrices is slow as (..., 3, 3): every product is a library call on nine numbers. Stored as (3, 3, ...),
-one tensor operation handles the same component of the whole batch, and the processor's vector units are busy. The
-decoders therefore move components to the front, compute there, and move them back once.
+A batch of small matrices is slow as (..., 3, 3): every product is a library call on nine numbers. Stored as
+(3, 3, ...), one tensor operation handles the same component of the whole batch, and the processor's vector units are
+busy. The decoders therefore move components to the front, compute there, and move them back once.
 """
 
 import torch
@@ -58,11 +58,6 @@ def vee(A: Tensor) -> Tensor:
     return back(axial_(front(A, 2)), 1) / 2
 
 
-def matrix(*entries: Tensor) -> Tensor:
-    """(..., 3, 3) from nine tensors (...), row by row."""
-    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
-
-
 def unit(x: Tensor) -> Tensor:
     """x / |x| along the last dimension; zero goes to zero, with a finite gradient."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -89,7 +84,8 @@ def dot_(a: Tensor, b: Tensor) -> Tensor:
 
 def cross_(a: Tensor, b: Tensor) -> Tensor:
     """Cross product of vectors (3, ...)."""
-    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+    products = [(a[i] * b[j]).sub_(a[j] * b[i]) for i, j in ((1, 2), (2, 0), (0, 1))]
+    return torch.stack(products)
 
 
 def unit_(a: Tensor) -> Tensor:
@@ -99,12 +95,12 @@ def unit_(a: Tensor) -> Tensor:
 
 def matmul_(A: Tensor, B: Tensor) -> Tensor:
     """Product of matrices (3, 3, ...)."""
-    return (A[:, 0, None] * B[0]).addcmul_(A[:, 1, None], B[1]).addcmul_(A[:, 2, None], B[2])
+    return (A[:, 0, None] * B[0]).add_(A[:, 1, None] * B[1]).add_(A[:, 2, None] * B[2])
 
 
 def apply_(A: Tensor, v: Tensor) -> Tensor:
     """Matrix (3, 3, ...) times vector (3, ...)."""
-    return (A[:, 0] * v[0]).addcmul_(A[:, 1], v[1]).addcmul_(A[:, 2], v[2])
+    return (A[:, 0] * v[0]).add_(A[:, 1] * v[1]).add_(A[:, 2] * v[2])
 
 
 def hat_(v: Tensor) -> Tensor:
@@ -119,5 +115,5 @@ def axial_(A: Tensor) -> Tensor:
 
 
 def cofactors_(A: Tensor) -> Tensor:
-    """Cofactor matrix of (3, 3, ...): its rows are the cross products of the rows of A; the adjugate is its transpose."""
+    """Cofactor matrix of (3, 3, ...): its rows are cross products of the rows of A; its transpose is the adjugate."""
     return torch.stack([cross_(A[1], A[2]), cross_(A[2], A[0]), cross_(A[0], A[1])])
