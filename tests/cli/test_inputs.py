@@ -20,6 +20,8 @@ SOURCES = {
     "manifolds/constants.py": "LIMIT = 1",
     "manifolds/poincare.py": "from repgeom.manifolds.constants import LIMIT",
     "viz.py": "",
+    "probes/__init__.py": "from .linear import fit",
+    "probes/linear.py": "",
 }
 
 
@@ -40,6 +42,7 @@ def package(book: Path) -> Path:
         ("from repgeom import repro, viz", "repro viz"),
         ("from repgeom.manifolds.poincare import anything", "manifolds manifolds.poincare manifolds.constants"),
         ("import repgeom\nrepgeom.viz.use_style()", "viz"),
+        ("import repgeom.probes", "probes probes.linear"),
         ("import numpy, repgeomancy", None),
         ("x = 1", None),
     ],
@@ -72,7 +75,7 @@ def two_pages(package: Path, page_of: Callable[..., Page], cli: Cli, monkeypatch
     mark_as_run(turning)
     mark_as_run(bending)
     ran: list[str] = []
-    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu: ran.append(page.slug))
+    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu, only: ran.append(page.slug))
     return ran
 
 
@@ -119,7 +122,7 @@ def test_a_changed_tag_counts(two_pages: list[str], book: Path, cli: Cli) -> Non
 
 def test_a_lost_output_counts(executed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu: ran.append(page.slug))
+    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu, only: ran.append(page.slug))
     cli("run", "--changed")
     assert ran == []
     (executed / "book" / "demo.ipynb").unlink()

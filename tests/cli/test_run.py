@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,31 +59,28 @@ def test_a_changed_claim_replaces_the_record(executed: Path, cli: Cli) -> None:
     assert "? inconclusive" in page.twin.read_text()
 
 
+RECORD = "import os, pathlib\npathlib.Path(os.environ['REPGEOM_RECORD_DIR'], 'demo.ci.json').write_text('{}')"
+
+
 @pytest.mark.parametrize(
-    ("cell", "status", "message"),
+    ("cells", "message"),
     [
-        ("x = 1\nraise KeyError('lost')", 3, "the cell that starts 'x = 1': KeyError: 'lost'"),
-        ("import os\nprint(os.path.expanduser('~') + '/x')", 3, "prints /usr/share, a path that only this"),
-        ("import os; os._exit(1)", 3, "the kernel died"),
-        ("y = 1", 3, "wrote no record"),
+        (["x = 1\nraise KeyError('lost')"], "the cell that starts 'x = 1': KeyError: 'lost'"),
+        ([RECORD, "print('/usr/share/x')"], "prints /usr/share, a path that only this machine has"),
+        ([RECORD, "import os; os._exit(1)"], "the cell that starts 'import os; os._exit(1)': the kernel died"),
+        (["y = 1"], "wrote no record"),
     ],
 )
 def test_failing_pages_say_where_and_overwrite_nothing(
-    executed: Path, cli: Cli, cell: str, status: int, message: str, monkeypatch: pytest.MonkeyPatch
+    executed: Path, cli: Cli, page_of: Callable[..., Page], cells: list[str], message: str
 ) -> None:
-    if "expanduser" in cell:
-        monkeypatch.setenv("HOME", "/usr/share")
-    page = Page(executed, "demo")
-    end = "" if message == "wrote no record" else "ch.close()\n"
-    start = "from repgeom import repro\nch = repro.open_chapter('demo')\n"
-    start += "ch.claim('a', says='A', source='B', value=1, expect=repro.equals(1))"
-    text = page.md.read_text().split("# A demonstration")[0]
-    page.md.write_text(text + "".join(f"\n```{{code-cell}}\n{c}\n```\n" for c in (start, cell, end) if c))
+    page_of("demo", *cells)
     before = files(executed)
     result = cli("run", "demo")
-    assert result.exit_code == status
-    assert result.output.splitlines()[-1].startswith("Error: book/demo.md")
-    assert message in result.output and "Traceback" not in result.output
+    assert result.exit_code == 3
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: book/demo.md") and message in last
+    assert "Traceback" not in result.output
     assert files(executed) == before
 
 
@@ -133,3 +131,30 @@ def test_timings_keep_their_stored_form_and_numbers_do_not(book: Path) -> None:
     assert settle(page, with_output("took 9 s"), stored).cells[1].outputs[0].text == "took 1.25 s"
     stored = with_output("≈ 1.25, took 1 s")
     assert settle(page, with_output("≈ 1.5, took 9 s"), stored).cells[1].outputs[0].text == "≈ 1.5, took 9 s"
+
+
+def test_only_one_gpu_cell(executed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what the kernel would leave behind is put there by a stand-in for the execution."""
+    from repgeom.cli import run
+
+    page = Page(executed, "demo")
+    asked = []
+
+    def pretend(page: Page, notebook: nbformat.NotebookNode, folder: Path, gpu: bool) -> None:
+        key = os.environ.get("REPGEOM_GPU_ONLY", "all")
+        asked.append(key)
+        content = json.loads(page.record("ci").read_text()) | {"scale": "full", "results": {key: {"loss": 1.0}}}
+        (folder / "demo.full.json").write_text(json.dumps(content))
+
+    monkeypatch.setattr(notebooks, "execute", pretend)
+    for only in ("long", "wide"):
+        run.run_page(page, gpu=True, only=only)
+    assert asked == ["long", "wide"]
+    assert set(json.loads(page.record("full").read_text())["results"]) == {"long", "wide"}
+    run.run_page(page, gpu=True)
+    assert set(json.loads(page.record("full").read_text())["results"]) == {"all"}
+
+
+def test_options_that_do_not_go_together(book: Path, cli: Cli) -> None:
+    assert "needs --gpu" in cli("run", "--only", "long", "demo").output
+    assert "--changed belongs" in cli("run", "--gpu", "--changed").output

@@ -66,6 +66,17 @@ def test_prose_may_be_edited_without_losing_outputs(executed: Path, cli: Cli) ->
     assert outputs(page) == [0, 1, 0, 2]
 
 
+def test_equal_cells_keep_their_own_outputs(book: Path, cli: Cli, page_of: Callable[..., Page]) -> None:
+    page = page_of("twice", "print(1)", "print(1)")
+    cli("sync")
+    twin = nbformat.read(page.twin, 4)
+    for k, cell in enumerate(twin.cells[1:]):
+        cell.outputs = [nbformat.v4.new_output("stream", text=f"{k}")]
+    nbformat.write(twin, page.twin)
+    cli("sync")
+    assert [cell.outputs[0].text for cell in nbformat.read(page.twin, 4).cells[1:]] == ["0", "1"]
+
+
 def test_equal_cells_have_different_ids(book: Path, cli: Cli, page_of: Callable[..., Page]) -> None:
     page = page_of("twice", "x = 1", "x = 1")
     cli("sync")

@@ -179,6 +179,8 @@ def test_gpu_guard_with_cuda(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ch.store("long", {"loss": 0.25})
     assert ch.record()["results"]["long"]["provenance"]["device"] == "Imaginary GPU"
     assert repro.open_chapter("demo", scale="ci").gpu("long") is False
+    monkeypatch.setenv("REPGEOM_GPU_ONLY", "wide")
+    assert ch.gpu("long") is False and ch.gpu("wide") is True
 
 
 def test_nothing_is_stored_below_full_scale(root: Path) -> None:

@@ -7,8 +7,7 @@ radians inside and degrees where a name says so; rotations are (..., 3, 3) and a
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
-from math import pi, radians
+from math import pi
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ci": {
         "seeds": 5, "test_rotations": 20_000, "loops": 200, "loop_points": 360, "noise_trials": 200_000,
         "pairs": 20_000, "sanity": {"steps": 1_000}, "small_angles": {"steps": 500},
-        "targets": {"steps": 500, "loss": "representation"}, "confidence": {"steps": 500, "noise": 1.0},
+        "targets": {"steps": 500, "loss": "representation"}, "confidence": {"steps": 1_000, "noise": 1.0},
         "interactive": {"steps": 1_200},
     },
     "full": {
@@ -242,27 +241,6 @@ def summary(degrees: Tensor) -> dict[str, Tensor]:
         "max": degrees.amax(-1),
         "above 30 (%)": 100 * (degrees > 30).to(degrees.dtype).mean(-1),
     }
-
-
-def mean_error_by_range(
-    codes: Sequence[str], max_degrees: Sequence[float], seeds: Sequence[int], *, tests: int, **schedule: Any
-) -> dict[str, Tensor]:
-    """Mean error in degrees (ranges, K) of each code when all rotations, in training and test, stay small.
-
-    Range m below 180: `small_rotations` up to m degrees; 180: the full group, Haar. Each member is tested on `tests`
-    rotations of its own. `schedule`: as for `train`. After Bregier 2021 and Geist 2024, who find the ranking reversed.
-
-    >>> mean_error_by_range(["6d"], [45, 180], [0, 1, 2], tests=10, steps=2, hidden=8)["6d"].shape
-    torch.Size([2, 3])
-    """
-    rows: dict[str, list[Tensor]] = {code: [] for code in codes}
-    for degrees in max_degrees:
-        small = partial(small_rotations, max_angle=radians(degrees))
-        sampler = small if degrees < 180 else rotations.random_rotations
-        test = torch.stack([sampler(tests, generator=generator) for generator in _generators(seeds, 3)])
-        for code, network in train(codes, seeds, sampler=sampler, **schedule).items():
-            rows[code].append(errors(code, network, test.to(network.weights[0].device)).mean(-1).cpu())
-    return {code: torch.stack(means) for code, means in rows.items()}
 
 
 # ------------------------------------------------------------------------------------- the 180-degree theorem

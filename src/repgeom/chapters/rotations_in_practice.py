@@ -27,13 +27,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "hands": {"steps": 4, "batch": 16},
         "planes": {"steps": 3, "batch": 8, "points": 16},
         "chain": {"steps": 4, "batch": 16},
+        "balanced": {"steps": 4, "batch": 16, "both_sides": True},
         "turns": 3,
         "poses": 200,
     },
     "ci": {
-        "hands": {"steps": 1_000},
-        "planes": {"steps": 2_000},
-        "chain": {"steps": 1_200},
+        "hands": {"steps": 800},
+        "planes": {"steps": 1_200},
+        "chain": {"steps": 1_800},
+        "balanced": {"steps": 900, "both_sides": True},
         "turns": 600,
         "poses": 20_000,
     },
@@ -41,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "hands": {"steps": 20_000},
         "planes": {"steps": 20_000},
         "chain": {"steps": 50_000},
+        "balanced": {"steps": 50_000, "both_sides": True},
         "turns": 2_000,
         "poses": 100_000,
     },
@@ -102,6 +105,12 @@ class Streams:
     def rotations(self, *shape: int) -> Tensor:
         """Haar rotations (K, *shape, 3, 3): normalised Gaussian quaternions."""
         return rotations.from_quaternion(self.normal(*shape, 4))
+
+    def small_rotations(self, n: int, max_angle: float) -> Tensor:
+        """Rotations (K, n, 3, 3) whose rotation vectors fill the ball of radius `max_angle` evenly."""
+        u = torch.stack([torch.rand(n, 1, generator=g, device=self.device) for g in self.generators])
+        axis = nn.functional.normalize(self.normal(n, 3), dim=-1)
+        return rotations.from_rotvec(max_angle * u ** (1 / 3) * axis)
 
 
 class Networks(nn.Module):
@@ -184,30 +193,42 @@ def split_hands(hands: Tensor) -> tuple[Tensor, Tensor]:
     return hands[~held], hands[held]
 
 
-def turned_hands(hands: Tensor, streams: Streams, n: int, noise: float = 0.02) -> tuple[Tensor, Tensor]:
-    """Inputs (K, n, 3 J): random hands, turned by Haar rotations, plus noise in palm radii; and those rotations."""
+def turned_hands(
+    hands: Tensor, streams: Streams, n: int, max_angle: float | None = None, noise: float = 0.02
+) -> tuple[Tensor, Tensor]:
+    """Inputs (K, n, 3 J): random hands, turned, plus noise in palm radii; and the rotations that turned them.
+
+    The rotations are Haar, or evenly spread over all rotation vectors shorter than `max_angle` (radians).
+    """
     x = hands[streams.integers(len(hands), n)]
-    R = streams.rotations(n)
+    R = streams.rotations(n) if max_angle is None else streams.small_rotations(n, max_angle)
     x = x @ R.mT
     return (x + noise * streams.normal(*x.shape[1:])).flatten(-2), R
 
 
-def train_hands(codes: Sequence[str], seeds: Sequence[int], hands: Tensor, steps: int, batch: int = 64) -> Networks:
+def train_hands(
+    codes: Sequence[str],
+    seeds: Sequence[int],
+    hands: Tensor,
+    steps: int,
+    batch: int = 64,
+    max_angle: float | None = None,
+) -> Networks:
     """Networks 66-128-128-128-k that read the orientation of a hand from its 22 joints; loss |M - R|_F^2."""
     networks = Networks(codes, seeds, lambda members: StackedMLP((3 * hands.shape[1], 128, 128, 128, 9), members))
     streams = Streams(seeds)
 
     def loss(step: int) -> Tensor:
-        x, R = turned_hands(hands, streams, batch)
+        x, R = turned_hands(hands, streams, batch, max_angle)
         return _frobenius(networks(x), R)
 
     fit(networks.parameters(), loss, steps)
     return networks
 
 
-def hand_errors(networks: Networks, hands: Tensor, turns: int) -> dict[str, Tensor]:
-    """Errors in degrees (S, N * turns) on every hand of `hands`, each in `turns` random orientations."""
-    x, R = turned_hands(hands, Streams(networks.seeds, salt=2_000_003), turns * len(hands))
+def hand_errors(networks: Networks, hands: Tensor, turns: int, max_angle: float | None = None) -> dict[str, Tensor]:
+    """Errors in degrees (S, len(hands) * turns) on hands drawn from `hands`, in random orientations."""
+    x, R = turned_hands(hands, Streams(networks.seeds, salt=2_000_003), turns * len(hands), max_angle)
     return degrees_between(networks.decoded(x), R)
 
 
@@ -288,7 +309,7 @@ def train_planes(
     steps: int,
     batch: int = 32,
     points: int = 64,
-    lr: float = 4e-3,
+    lr: float = 3e-3,
 ) -> Networks:
     """PointNets that read the orientation of an aeroplane from `points` points of it; loss |M - R|_F^2."""
     networks = Networks(codes, seeds, PointNets)
@@ -464,45 +485,34 @@ def forward_kinematics(parents: Sequence[int], offsets: Tensor, R: Tensor) -> tu
             f"offsets, R: received shapes {tuple(offsets.shape)} and {tuple(R.shape)}; valid are "
             f"({len(parents)}, 3) and (..., {len(parents)}, 3, 3) for {len(parents)} parents."
         )
-    order = list(levels[0])
-    frames = R[..., order, :, :]
-    positions = offsets[order].expand(*R.shape[:-3], -1, -1)
+    turns = R.unbind(-3)
+    frames = {j: turns[j] for j in levels[0]}
+    positions = {j: offsets[j].expand(*R.shape[:-3], 3) for j in levels[0]}
     for level in levels[1:]:
-        up = [order.index(parents[j]) for j in level]
-        above = frames[..., up, :, :]
-        reach = (above @ offsets[level, :, None]).squeeze(-1)
-        positions = torch.cat([positions, positions[..., up, :] + reach], -2)
-        frames = torch.cat([frames, above @ R[..., level, :, :]], -3)
-        order += level
-    back = [order.index(j) for j in range(len(parents))]
-    return positions[..., back, :], frames[..., back, :, :]
+        above = torch.stack([frames[parents[j]] for j in level], -3)
+        turned = above @ torch.stack([turns[j] for j in level], -3)
+        reached = torch.stack([positions[parents[j]] for j in level], -2) + (above @ offsets[level, :, None]).squeeze(
+            -1
+        )
+        frames |= dict(zip(level, turned.unbind(-3), strict=True))
+        positions |= dict(zip(level, reached.unbind(-2), strict=True))
+    order = range(len(parents))
+    return torch.stack([positions[j] for j in order], -2), torch.stack([frames[j] for j in order], -3)
 
 
-def markers(R: Tensor) -> Tensor:
-    """The six markers (..., 6, 3) in metres of the two-body chain with joint turns R (..., 2, 3, 3).
+def markers(R: Tensor, both_sides: bool = False) -> Tensor:
+    """The markers in metres of the two-body chain with joint turns R (..., 2, 3, 3): (..., 6, 3), body 0 first.
 
-    Markers of a body sit 0.3 m along its axes: origin + 0.3 times each column of its frame.
+    Markers of a body sit 0.3 m along its axes: origin + 0.3 times each column of its frame. With `both_sides` there
+    are as many again at minus 0.3 m, (..., 12, 3), so that the centroid of a body's markers is its origin.
 
     >>> markers(torch.eye(3).expand(2, 3, 3))[3]
     tensor([0.3000, 0.5000, 0.0000])
     """
     offsets = torch.tensor(CHAIN[1], dtype=R.dtype, device=R.device)
     positions, frames = forward_kinematics(CHAIN[0], offsets, R)
-    return (positions[..., :, None, :] + MARKER * frames.mT).flatten(-3, -2)
-
-
-def train_chain(codes: Sequence[str], seeds: Sequence[int], steps: int, batch: int = 64, lr: float = 2e-3) -> Networks:
-    """Networks 18-192-192-192-2k: six markers in, two joint turns out; the loss sees only where the markers end up."""
-    networks = Networks(codes, seeds, lambda members: _Pairs((18, 192, 192, 192, 18), members))
-    streams = Streams(seeds)
-
-    def loss(step: int) -> Tensor:
-        target = markers(streams.rotations(batch, 2))
-        predicted = [markers(matrix_in_training(c, y)) for c, y in networks(target.flatten(-2)).items()]
-        return (torch.stack(predicted) - target).square().sum(-1).mean((-2, -1)).sum()
-
-    fit(networks.parameters(), loss, steps, lr=lr)
-    return networks
+    arms = MARKER * frames.mT
+    return (positions[..., :, None, :] + (torch.cat([arms, -arms], -2) if both_sides else arms)).flatten(-3, -2)
 
 
 class _Pairs(StackedMLP):
@@ -512,29 +522,52 @@ class _Pairs(StackedMLP):
         return super().forward(x).unflatten(-1, (2, 9))
 
 
-def chain_errors_cm(networks: Networks, poses: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Mean distance of the six markers from their targets in centimetres, (S, poses) per code; and the true turns."""
+def train_chain(
+    codes: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    batch: int = 64,
+    lr: float = 2e-3,
+    both_sides: bool = False,
+) -> Networks:
+    """Networks 18-192-192-192-2k: six markers in, two joint turns out; the loss sees only where the markers end up."""
+    inputs = 36 if both_sides else 18
+    networks = Networks(codes, seeds, lambda members: _Pairs((inputs, 192, 192, 192, 18), members))
+    streams = Streams(seeds)
+
+    def loss(step: int) -> Tensor:
+        target = markers(streams.rotations(batch, 2), both_sides)
+        answers = networks(target.flatten(-2)).items()
+        predicted = markers(torch.stack([matrix_in_training(code, y) for code, y in answers]), both_sides)
+        return (predicted - target).square().sum(-1).mean((-2, -1)).sum()
+
+    fit(networks.parameters(), loss, steps, lr=lr)
+    return networks
+
+
+def _marker_cm(P: Tensor, R: Tensor, both_sides: bool = False) -> Tensor:
+    """Mean distance in centimetres of the markers under P from those under R, both (..., 2, 3, 3)."""
+    return 100 * (markers(P, both_sides) - markers(R, both_sides)).norm(dim=-1).mean(-1)
+
+
+def chain_errors_cm(networks: Networks, poses: int, both_sides: bool = False) -> tuple[dict[str, Tensor], Tensor]:
+    """Mean distance of the markers from their targets in centimetres, (S, poses) per code; and the true turns."""
     R = Streams(networks.seeds, salt=2_000_003).rotations(poses, 2)
-    predicted = networks.decoded(markers(R).flatten(-2))
-    return {code: _marker_cm(P, R) for code, P in predicted.items()}, R
+    predicted = networks.decoded(markers(R, both_sides).flatten(-2))
+    return {code: _marker_cm(P, R, both_sides) for code, P in predicted.items()}, R
 
 
-def _marker_cm(P: Tensor, R: Tensor) -> Tensor:
-    """Mean distance in centimetres of the six markers under P from those under R, both (..., 2, 3, 3)."""
-    return 100 * (markers(P) - markers(R)).norm(dim=-1).mean(-1)
-
-
-def raw_readings(networks: Networks, poses: int) -> dict[str, Tensor]:
+def raw_readings(networks: Networks, poses: int, both_sides: bool = False) -> dict[str, Tensor]:
     """What the chain's "raw9" networks wrote, read in three ways, and its shape; one number per seed.
 
     "as written" sends the nine numbers through the chain as they are; "nearest rotation" projects them first;
-    "as released" makes the columns orthonormal and leaves the determinant alone. "reflections" is the share of child
+    "as released" makes the columns orthonormal and leaves the determinant alone. "mirrors" is the share of child
     matrices with a negative determinant; "largest", "middle" and "smallest" are their mean singular values; "evenness"
     is the mean |cosine| between the smallest right singular vector and (1, 1, 1), the centroid of the child's markers.
     """
     R = Streams(networks.seeds, salt=2_000_003).rotations(poses, 2)
     with torch.no_grad():
-        M = matrix_in_training("raw9", networks(markers(R).flatten(-2))["raw9"])
+        M = matrix_in_training("raw9", networks(markers(R, both_sides).flatten(-2))["raw9"])
     readings = {
         "as written": M,
         "nearest rotation": rotations.project(M),
@@ -542,8 +575,8 @@ def raw_readings(networks: Networks, poses: int) -> dict[str, Tensor]:
     }
     _, s, Vh = torch.linalg.svd(M[:, :, 1])
     return {
-        **{name: _marker_cm(P, R).mean(1) for name, P in readings.items()},
-        "reflections": (torch.linalg.det(M[:, :, 1]) < 0).float().mean(1),
+        **{name: _marker_cm(P, R, both_sides).mean(1) for name, P in readings.items()},
+        "mirrors": (torch.linalg.det(M[:, :, 1]) < 0).float().mean(1),
         **dict(zip(("largest", "middle", "smallest"), s.mean(1).unbind(-1), strict=True)),
         "evenness": (Vh[:, :, 2].sum(-1).abs() / math.sqrt(3)).mean(1),
     }

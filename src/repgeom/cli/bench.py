@@ -9,7 +9,7 @@ import click
 from repgeom.cli import Failure
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(short_help="Speed as ratios to peers and limits.", context_settings={"ignore_unknown_options": True})
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(pytest_arguments: tuple[str, ...]) -> None:
     """Measure speed against peers and against the physical limit, as ratios from one run, with one thread.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-@click.command()
+@click.command(short_help="Sync, execute what changed, render the site.")
 @click.option("--no-run", is_flag=True, help="Execute nothing; only say which pages are stale.")
 @click.option("--quiet", is_flag=True, help="Print stale pages and errors only.")
 def book(no_run: bool, quiet: bool) -> None:

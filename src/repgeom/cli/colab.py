@@ -70,8 +70,9 @@ def convert(notebook: Any, page: plain.Page) -> Any:
 def code_cell(cell: Any) -> Any:
     """The cell with its outputs; code that the site folds is folded in Colab too."""
     copy = cell.copy()
-    tags = cell.metadata.get("tags", [])
-    copy["metadata"] = {"tags": list(tags)} if tags else {}
+    # A copy has no runner that skips cells for it: what needs a graphics card looks for one in its first line.
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag not in ("skip-execution", "nbval-skip")]
+    copy["metadata"] = {"tags": tags} if tags else {}
     if FOLDED & set(tags):
         copy["metadata"]["cellView"] = "form"
         copy["source"] = "# @title Code (folded)\n" + cell.source

@@ -11,7 +11,7 @@ import click
 from repgeom.cli import Failure
 
 
-@click.command()
+@click.command(short_help="All claims of all chapters.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
 def ledger(form: str) -> None:
     """List the claims of all chapters with the paper's number, ours, and the verdict.

@@ -128,7 +128,7 @@ def test_experiment_depends_on_its_generator_only() -> None:
 """)
 
 
-@click.command()
+@click.command(short_help="The three files of a new chapter.")
 @click.argument("slug")
 def new(slug: str) -> None:
     """Write the three hand-written files of a new chapter, from a template that already runs.

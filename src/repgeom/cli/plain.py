@@ -281,7 +281,8 @@ def _parse(opening: re.Match[str], inner: list[str]) -> Block:
 
 
 def _quote(head: str, body: str) -> str:
-    rows = [f"**{head}**", "", *body.split("\n")]
+    """A block quote with a bold head; lines that begin in bold become paragraphs, as the site shows them."""
+    rows = [f"**{head}**", "", *re.sub(r"(?<=[^\n])\n(?=\*\*\w)", "\n\n", body).split("\n")]
     return "\n".join(f"> {row}".rstrip() for row in rows) + "\n"
 
 

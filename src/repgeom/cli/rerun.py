@@ -1,8 +1,8 @@
 """``repgeom rerun``: all pages anew through papermill, against the committed records."""
 
 import json
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from repgeom.cli import Failure
 from repgeom.cli.pages import Page
 
 
-@click.command()
+@click.command(short_help="Re-run against the committed records.")
 @click.argument("slugs", nargs=-1)
 @click.option("--part", help="Only the chapters below this caption of _toc.yml.")
 @click.option("--scale", type=click.Choice(["ci", "full"]), default="ci", show_default=True)
@@ -92,17 +92,12 @@ def execute_one(page: Page, seed: int, scale: str, out: Path) -> dict[str, Any]:
                 return record
         except (ValueError, KeyError):
             pass  # half a file of an interrupted copy: run again
-    folder = out / ".running"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        papermill(page, notebook, seed, scale, finished.with_suffix(".ipynb"), folder)
-        written = folder / f"{page.slug}.{scale}.json"
+    with tempfile.TemporaryDirectory(prefix="repgeom-") as folder:
+        papermill(page, notebook, seed, scale, finished.with_suffix(".ipynb"), Path(folder))
+        written = Path(folder, f"{page.slug}.{scale}.json")
         if not written.is_file():
             raise Failure(f"book/{page.md.name} wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
         record = {**json.loads(written.read_text(encoding="utf-8")), "inputs": inputs}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     records.save(finished, record)
     return record
 

@@ -12,11 +12,12 @@ from repgeom.cli import Failure
 from repgeom.cli.pages import Page
 
 
-@click.command()
+@click.command(short_help="Execute pages, store outputs and records.")
 @click.argument("slugs", nargs=-1)
 @click.option("--changed", is_flag=True, help="Only pages whose code or imported modules differ from the record's.")
 @click.option("--gpu", is_flag=True, help="At full scale, gpu cells included; writes <slug>.full.json. Needs CUDA.")
-def run(slugs: tuple[str, ...], changed: bool, gpu: bool) -> None:
+@click.option("--only", metavar="KEY", help="With --gpu: only the gpu cell of this key; other stored results stay.")
+def run(slugs: tuple[str, ...], changed: bool, gpu: bool, only: str | None) -> None:
     """Execute pages and store their outputs and records.
 
     Without SLUGS: with --changed the changed pages, otherwise nothing is run.
@@ -25,6 +26,7 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool) -> None:
     Example:
       repgeom run rotation_representations
       repgeom run --changed
+      repgeom run --gpu --only long-run rotation_representations
 
     Exit statuses: 0 done, 1 a page cannot be read, 2 wrong usage or no CUDA for --gpu, 3 a page failed to execute
     (nothing of it is overwritten).
@@ -33,6 +35,8 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool) -> None:
 
     if gpu and changed:
         raise Failure("--gpu runs what is named; --changed belongs to the CI scale", 2)
+    if only and not gpu:
+        raise Failure("--only names a gpu cell and needs --gpu", 2)
     if not slugs and not changed:
         raise Failure("name a chapter, or give --changed for those that need it", 2)
     pages = select(find_root(), slugs)
@@ -46,7 +50,7 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool) -> None:
         if not pages:
             click.echo("nothing changed", err=True)
     for page in pages:
-        run_page(page, gpu)
+        run_page(page, gpu, only)
 
 
 def is_stale(page: Page) -> bool:
@@ -69,10 +73,19 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def run_page(page: Page, gpu: bool = False) -> None:
+def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
     """Execute one page; write twin and record only when all of it went well."""
     from repgeom.cli.inputs import digest
-    from repgeom.cli.notebooks import as_text, build, execute, outputs_hash, read_twin, settle, write_if_changed
+    from repgeom.cli.notebooks import (
+        as_text,
+        build,
+        environment,
+        execute,
+        outputs_hash,
+        read_twin,
+        settle,
+        write_if_changed,
+    )
     from repgeom.repro import records
 
     start, scale = time.perf_counter(), "full" if gpu else "ci"
@@ -81,12 +94,17 @@ def run_page(page: Page, gpu: bool = False) -> None:
     with tempfile.TemporaryDirectory(prefix="repgeom-") as folder:
         if gpu:
             at_full_scale(page, notebook)
-        execute(page, notebook, Path(folder), gpu)
+        with environment(**({"REPGEOM_GPU_ONLY": only} if only else {})):
+            execute(page, notebook, Path(folder), gpu)
         record = read_record(Path(folder, f"{page.slug}.{scale}.json"))
     if record is None:
         raise Failure(f"book/{page.md.name} wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
+    if only and only not in record["results"]:
+        raise Failure(f"book/{page.md.name}: no gpu cell stored a result '{only}'", 2)
+    if only:
+        record["results"] = {**(read_record(page.record(scale)) or {}).get("results", {}), **record["results"]}
     if gpu:
-        notebook = with_gpu_outputs(page, notebook)
+        notebook = with_gpu_outputs(page, notebook, only)
     notebook = settle(page, notebook, read_twin(page))
     record = {**record, "inputs": inputs, "outputs": outputs_hash(notebook)}
     write_if_changed(page.twin, as_text(notebook))
@@ -104,13 +122,14 @@ def at_full_scale(page: Page, notebook: Any) -> None:
     raise Failure(f"book/{page.md.name}: no cell tagged 'parameters'", 1)
 
 
-def with_gpu_outputs(page: Page, executed: Any) -> Any:
+def with_gpu_outputs(page: Page, executed: Any, only: str | None = None) -> Any:
     """The page at CI scale with the outputs of its gpu cells only: the rest of a full-scale run is not the page."""
     from repgeom.cli.notebooks import build
 
     notebook = build(page)
     for cell, done in zip(notebook.cells, executed.cells, strict=True):
-        if "gpu" in cell.metadata.get("tags", []):
+        asked_for = only is None or f'"{only}"' in cell.source or f"'{only}'" in cell.source
+        if "gpu" in cell.metadata.get("tags", []) and asked_for:
             cell.outputs = done.outputs
     return notebook
 

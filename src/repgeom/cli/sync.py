@@ -7,7 +7,7 @@ import click
 from repgeom.cli import Failure
 
 
-@click.command()
+@click.command(short_help="Texts of pages to notebooks, one way.")
 @click.option("--check", is_flag=True, help="Write nothing; name the twins that differ from their text.")
 def sync(check: bool) -> None:
     """Make the notebook of every page anew from its text.

@@ -9,7 +9,7 @@ def eps(dtype: torch.dtype) -> float:
 
 
 def smallest_norm(dtype: torch.dtype) -> float:
-    """Norms below this are taken to be this, so that normalising zero gives zero and a finite gradient.
+    """Vectors shorter than this count as zero: they are not normalised, so that their gradients stay finite.
 
     The square root of the smallest normal number (1e-19 in float32, 1e-154 in float64): below it the squares that make
     up the norm underflow anyhow.

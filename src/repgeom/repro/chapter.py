@@ -102,7 +102,8 @@ class Chapter:
 
         ``value``: one number or bool (exact), one number per seed (empirical, interval of the mean), or None together
         with ``missing="name of the data set"`` (skipped). ``drift``: the absolute band within which a re-run may move,
-        instead of the default. ``paper``: the paper's own number, quoted with its table or figure.
+        instead of the default (a millionth for exact numbers, which are to be the same at every base seed; 3 standard
+        errors for empirical ones). ``paper``: the paper's own number, quoted with its table or figure.
         """
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
             raise ValueError(f"claim id {id!r}: use lower-case words joined by hyphens, such as '6d-beats-quaternion'")
@@ -140,10 +141,12 @@ class Chapter:
 
     def gpu(self, key: str) -> bool:
         """Guard of a gpu cell: True at full scale with CUDA; otherwise prints one line and is False."""
-        if self.scale == "full" and self.device.type == "cuda":
+        only = os.environ.get("REPGEOM_GPU_ONLY", key)
+        if self.scale == "full" and self.device.type == "cuda" and key == only:
             self._gpu_start[key] = time.perf_counter()
             return True
-        print(f"Not run here: '{key}' needs a CUDA GPU and scale = \"full\". The stored result is shown instead.")
+        why = 'it needs a CUDA GPU and scale = "full"' if key == only else f"only '{only}' was asked for"
+        print(f"Not run here: '{key}', because {why}. The stored result is shown instead.")
         return False
 
     def store(self, key: str, obj: Any) -> None:

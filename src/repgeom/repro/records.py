@@ -1,4 +1,15 @@
-"""Where records lie, how they are read and written, and what a run says about itself."""
+"""Where records lie, how they are read and written, and what a run says about itself.
+
+A record is ``book/records/<slug>.<scale>.json``::
+
+    {"format": 1, "slug", "scale", "seed",
+     "inputs": digest of the page's code and of every repgeom module that it reaches,
+     "outputs": digest of the outputs in the twin (written by ``repgeom run``),
+     "claims": [{"id", "says", "source", "paper", "kind", "expect", "low", "high", "value", "samples", "interval",
+                 "verdict", "unit", "drift"}],
+     "results": {key: {..., "provenance"}},
+     "run": {"wall_s", "peak_mib", "device", "versions", "commit", "date", "data": {name: sha256}}}
+"""
 
 import datetime
 import json

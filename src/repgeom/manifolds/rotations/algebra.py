@@ -60,47 +60,69 @@ def vee(A: Tensor) -> Tensor:
 
 def unit(x: Tensor) -> Tensor:
     """x / |x| along the last dimension; zero goes to zero, with a finite gradient."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / norm.clamp_min(thresholds.smallest_norm(x.dtype))
+    return x / nonzero(torch.linalg.vector_norm(x, dim=-1, keepdim=True))
+
+
+def nonzero(norm: Tensor) -> Tensor:
+    """Lengths to divide by: one instead of zero."""
+    return torch.where(norm < thresholds.smallest_norm(norm.dtype), 1, norm)
 
 
 # Below, components stand first: vectors (3, ...), matrices (3, 3, ...). The names end in an underscore to say so.
 
+CYCLE = ((1, 2), (2, 0), (0, 1))
+
+
+# torch copies a transposed matrix by a general routine half as fast as its strided copy: the extra dimension avoids that.
+
 
 def front(x: Tensor, dims: int = 1) -> Tensor:
     """Move the last ``dims`` dimensions to the front, contiguously."""
-    return x.movedim(tuple(range(-dims, 0)), tuple(range(dims))).contiguous()
+    if dims == 1:
+        return front(x[..., None, :], 2)[0]
+    return x.movedim((-2, -1), (0, 1)).contiguous()
 
 
 def back(x: Tensor, dims: int) -> Tensor:
     """Move the first ``dims`` dimensions to the end, contiguously: the inverse of :func:`front`."""
-    return x.movedim(tuple(range(dims)), tuple(range(-dims, 0))).contiguous()
+    if dims == 1:
+        return back(x[None], 2)[..., 0, :]
+    return x.movedim((0, 1), (-2, -1)).contiguous()
+
+
+def add_product_(total: Tensor, a: Tensor, b: Tensor, sign: int = 1) -> Tensor:
+    """total + sign a b; without a graph in one pass over memory and in place, so give it a fresh ``total``."""
+    if torch.is_grad_enabled():  # also under torch.func, for which addcmul_ has no batching rule
+        return total + a * b if sign > 0 else total - a * b
+    return total.addcmul_(a, b, value=sign)
 
 
 def dot_(a: Tensor, b: Tensor) -> Tensor:
     """Scalar product of vectors (k, ...)."""
-    return (a * b).sum(0)
+    total = a[0] * b[0]
+    for i in range(1, len(a)):
+        total = add_product_(total, a[i], b[i])
+    return total
 
 
 def cross_(a: Tensor, b: Tensor) -> Tensor:
     """Cross product of vectors (3, ...)."""
-    products = [(a[i] * b[j]).sub_(a[j] * b[i]) for i, j in ((1, 2), (2, 0), (0, 1))]
-    return torch.stack(products)
+    return torch.stack([add_product_(a[i] * b[j], a[j], b[i], -1) for i, j in CYCLE])
 
 
 def unit_(a: Tensor) -> Tensor:
     """a / |a| for vectors (k, ...); zero goes to zero."""
-    return a * dot_(a, a).clamp_min(thresholds.smallest_norm(a.dtype) ** 2).rsqrt()
+    return a / nonzero(dot_(a, a).sqrt())
 
 
 def matmul_(A: Tensor, B: Tensor) -> Tensor:
     """Product of matrices (3, 3, ...)."""
-    return (A[:, 0, None] * B[0]).add_(A[:, 1, None] * B[1]).add_(A[:, 2, None] * B[2])
+    return add_product_(add_product_(A[:, 0, None] * B[0], A[:, 1, None], B[1]), A[:, 2, None], B[2])
 
 
 def apply_(A: Tensor, v: Tensor) -> Tensor:
     """Matrix (3, 3, ...) times vector (3, ...)."""
-    return (A[:, 0] * v[0]).add_(A[:, 1] * v[1]).add_(A[:, 2] * v[2])
+    return add_product_(add_product_(A[:, 0] * v[0], A[:, 1], v[1]), A[:, 2], v[2])
 
 
 def hat_(v: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def from_6d(x: Tensor) -> Tensor:
             [0., 0., 1.]])
     """
     require_shape("x", x, 6)
-    return SixD.apply(x)
+    return SixD.apply(x)[0]
 
 
 def to_6d(R: Tensor, *, check: bool = True) -> Tensor:
@@ -216,7 +216,7 @@ def from_quaternion(x: Tensor) -> Tensor:
             [ 0.,  0., -1.]])
     """
     require_shape("x", x, 4)
-    return Quaternion.apply(x)
+    return Quaternion.apply(x)[0]
 
 
 def to_quaternion(R: Tensor, *, check: bool = True) -> Tensor:
@@ -276,7 +276,7 @@ def from_rotvec(x: Tensor) -> Tensor:
             [ 0.,  0.,  1.]], dtype=torch.float64)
     """
     require_shape("x", x, 3)
-    return RotationVector.apply(x)
+    return RotationVector.apply(x)[0]
 
 
 def to_rotvec(R: Tensor, *, check: bool = True) -> Tensor:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repgeom.manifolds import thresholds
 from repgeom.manifolds.checks import checked_rotation, require_real, require_shape
-from repgeom.manifolds.rotations.algebra import unit
+from repgeom.manifolds.rotations.algebra import nonzero, unit
 from repgeom.manifolds.rotations.decoders import SixD
 
 
@@ -36,7 +35,7 @@ def from_columns(x: Tensor) -> Tensor:
     """
     n = _size(x, lambda n: n * n - n, "n^2 - n, that is 2, 6, 12, 20, ...")
     if n == 3:
-        return SixD.apply(x)
+        return SixD.apply(x)[0]
     columns: list[Tensor] = []
     for a in x.unflatten(-1, (n - 1, n)).unbind(-2):
         for _ in range(2):  # twice is enough: the second round removes what rounding left of the first
@@ -105,7 +104,7 @@ def from_projected_columns(x: Tensor) -> Tensor:
     """
     n = _size(x, lambda n: n * n - 2 * n + 2, "n^2 - 2n + 2, that is 2, 5, 10, 17, ...")
     p = x[..., 2:].unflatten(-1, (n - 2, n)) if n > 2 else x.new_zeros(*x.shape[:-1], 0, n)
-    norm = torch.linalg.vector_norm(p, dim=-1).clamp_min(thresholds.smallest_norm(p.dtype))
+    norm = nonzero(torch.linalg.vector_norm(p, dim=-1))
     first = torch.cat([x[..., :2], (norm - 1 / norm) / 2], dim=-1)
     return from_columns(torch.cat([first, (p / norm[..., None]).flatten(-2)], dim=-1))
 

@@ -15,24 +15,61 @@ import torch
 from torch import Tensor
 
 from repgeom.manifolds import thresholds
-from repgeom.manifolds.rotations.algebra import back, cross_, dot_, front, hat_, matmul_, unit_
+from repgeom.manifolds.rotations.algebra import CYCLE, add_product_, back, cross_, dot_, front, hat_, matmul_, nonzero
 
 
 class _Decoder(torch.autograd.Function):
-    """What the three share. Everything is batched over leading dimensions, so vmap may be derived from the code."""
+    """What the three share. ``forward`` returns R (..., 3, 3), R with components first, and what else a subclass wants.
 
-    generate_vmap_rule = True
+    Only R has a derivative. A second derivative needs everything written in terms of x and R; the other outputs are
+    a shortcut for the first one.
+    """
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Keep x and R."""
-        ctx.save_for_backward(*inputs, output)
-        ctx.save_for_forward(*inputs, output)
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+        """Keep everything; only the first output is differentiable."""
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, *output)
+        ctx.save_for_forward(*inputs, *output)
+
+    @classmethod
+    def backward(cls, ctx: Any, G: Tensor | None, *_: None) -> Tensor | None:
+        """dL/dx from G = dL/dR."""
+        return None if G is None else back(cls.pull(ctx, front(G, 2)), 1)
+
+    @classmethod
+    def jvp(cls, ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
+        """dR from dx."""
+        R, w = cls.push(ctx, front(dx))
+        return back(matmul_(R, hat_(w)), 2), *[None] * (len(ctx.saved_tensors) - 2)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Any, tuple[int, ...]]:
+        """Everything is batched over leading dimensions already."""
+        output = cls.apply(x.movedim(in_dims[0], 0))
+        return output, (0, 2, 1)[: len(output)]
+
+    @staticmethod
+    def pull(ctx: Any, G: Tensor) -> Tensor:
+        """J^T b (k, ...) from G (3, 3, ...)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def push(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """R (3, 3, ...) and w (3, ...) from dx (k, ...)."""
+        raise NotImplementedError
 
 
-def _torque(R: Tensor, G: Tensor) -> Tensor:
-    """axial(R^T G) for matrices (3, 3, ...) without forming the product: the sum over rows of G_row x R_row."""
-    return cross_(G[0], R[0]) + cross_(G[1], R[1]) + cross_(G[2], R[2])
+def _torque(R: Tensor, G: Tensor) -> list[Tensor]:
+    """The three components of b = axial(R^T G) for matrices (3, 3, ...), without forming the product."""
+    torque = []
+    for i, j in CYCLE:
+        total = add_product_(G[0, i] * R[0, j], G[0, j], R[0, i], -1)
+        for row in (1, 2):
+            total = add_product_(add_product_(total, G[row, i], R[row, j]), G[row, j], R[row, i], -1)
+        torque.append(total)
+    return torque
 
 
 class SixD(_Decoder):
@@ -43,44 +80,75 @@ class SixD(_Decoder):
     """
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        """R (..., 3, 3) from x (..., k)."""
+    def forward(x: Tensor) -> tuple[Tensor, ...]:
+        """R, R with components first, and 1 / |a|, beta, 1 / gamma."""
         a, b = front(x).split(3)
-        first = unit_(a)
-        third = cross_(first, b)
+        columns = torch.empty(3, *a.shape, dtype=x.dtype, device=x.device)
+        first, second, third = columns.unbind(1)
+        inverse_a = _inverse_length(a)
+        torch.mul(a, inverse_a, out=first)
+        _cross_into(third, first, b)
         # where a and b are nearly parallel, rounding leaves a part along the first column: remove it before scaling up
-        third = unit_(third - first * dot_(first, third))
-        return back(torch.stack([first, cross_(third, first), third], dim=1), 2)
+        third.addcmul_(first, dot_(first, third), value=-1)
+        inverse_gamma = _inverse_length(third)
+        third *= inverse_gamma
+        _cross_into(second, third, first)
+        return back(columns, 2), columns, torch.stack([inverse_a, dot_(first, b), inverse_gamma])
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> Tensor:
-        """dL/dx from G = dL/dR."""
-        x, R = ctx.saved_tensors
-        columns = front(R, 2)
-        t = _torque(columns, front(G, 2))
-        inverse_a, beta, inverse_gamma = _lengths(front(x), columns)
+    def pull(ctx: Any, G: Tensor) -> Tensor:
+        """The transpose of the formula above."""
+        columns, (inverse_a, beta, inverse_gamma) = _frame(ctx)
+        t = _torque(columns, G)
         db_3 = t[0] * inverse_gamma
         da_2, da_3 = t[2] * inverse_a, -(t[1] + db_3 * beta) * inverse_a
-        return back(torch.cat([columns[:, 1] * da_2 + columns[:, 2] * da_3, columns[:, 2] * db_3]), 1)
+        return torch.cat([add_product_(columns[:, 1] * da_2, columns[:, 2], da_3), columns[:, 2] * db_3])
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor) -> Tensor:
-        """dR from dx."""
-        x, R = ctx.saved_tensors
-        columns = front(R, 2)
-        inverse_a, beta, inverse_gamma = _lengths(front(x), columns)
-        da, db = front(dx).split(3)
+    def push(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula above."""
+        columns, (inverse_a, beta, inverse_gamma) = _frame(ctx)
+        da, db = dx.split(3)
         da_2, da_3 = dot_(columns[:, 1], da) * inverse_a, dot_(columns[:, 2], da) * inverse_a
-        w = torch.stack([(dot_(columns[:, 2], db) - da_3 * beta) * inverse_gamma, -da_3, da_2])
-        return _moved(columns, w)
+        return columns, torch.stack([(dot_(columns[:, 2], db) - da_3 * beta) * inverse_gamma, -da_3, da_2])
 
 
-def _lengths(x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """1 / |a|, beta and 1 / gamma of :class:`SixD`; where a length is zero the inverse is large but finite."""
-    a, b = x.split(3)
-    smallest = thresholds.smallest_norm(x.dtype)
-    inverse_a = 1 / dot_(columns[:, 0], a).clamp_min(smallest)
-    return inverse_a, dot_(columns[:, 0], b), 1 / dot_(columns[:, 1], b).clamp_min(smallest)
+def _inverse_length(a: Tensor) -> Tensor:
+    """1 / |a|, large but finite for zero; no graph is recorded here."""
+    return dot_(a, a).clamp_min_(thresholds.smallest_norm(a.dtype) ** 2).rsqrt_()
+
+
+def _cross_into(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """:func:`cross_` written to ``out``; no graph is recorded here."""
+    for k, (i, j) in enumerate(CYCLE):
+        torch.mul(a[i], b[j], out=out[k]).addcmul_(a[j], b[i], value=-1)
+
+
+def _frame(ctx: Any) -> tuple[Tensor, Tensor]:
+    """Columns, and 1 / |a|, beta, 1 / gamma of :class:`SixD`: as saved, or as functions of x and R."""
+    x, R, columns, lengths = ctx.saved_tensors
+    if not torch.is_grad_enabled():
+        return columns, lengths
+    a, b = front(x).split(3)
+    columns = front(R, 2)
+    inverse_a, inverse_gamma = (1 / nonzero(dot_(columns[:, i], y)) for i, y in ((0, a), (1, b)))
+    return columns, torch.stack([inverse_a, dot_(columns[:, 0], b), inverse_gamma])
+
+
+def _rotation(ctx: Any) -> tuple[Tensor, Tensor]:
+    """x and R with components first, for the two decoders below: as saved, or as functions of x and R."""
+    x, R, rows = ctx.saved_tensors
+    return front(x), front(R, 2) if torch.is_grad_enabled() else rows
+
+
+def _rows(u: Tensor, su: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """R = I + [w]x + s [u]x^2, entry by entry, from u, s u and w."""
+    xx, yy, zz = su * u
+    yz, xz, xy = su[1] * u[2], su[2] * u[0], su[0] * u[1]
+    x, y, z = w
+    entries = [1 - yy - zz, xy - z, xz + y, xy + z, 1 - xx - zz, yz - x, xz - y, yz + x, 1 - xx - yy]
+    rows = torch.stack(entries).unflatten(0, (3, 3))
+    return back(rows, 2), rows
 
 
 class Quaternion(_Decoder):
@@ -90,33 +158,28 @@ class Quaternion(_Decoder):
     """
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        """R (..., 3, 3) from x (..., k)."""
+    def forward(x: Tensor) -> tuple[Tensor, ...]:
+        """R, and R with components first."""
         q = front(x)
-        sq = q * _scale(q)
-        (wx, wy, wz), (xx, xy, xz), (yy, yz), zz = sq[0] * q[1:], sq[1] * q[1:], sq[2] * q[2:], sq[3] * q[3]
-        rows = [1 - yy - zz, xy - wz, xz + wy, xy + wz, 1 - xx - zz, yz - wx, xz - wy, yz + wx, 1 - xx - yy]
-        return back(torch.stack(rows).unflatten(0, (3, 3)), 2)
+        u, su = q[1:], q[1:] * _scale(q)
+        return _rows(u, su, su * q[0])
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> Tensor:
-        """dL/dx from G = dL/dR."""
-        x, R = ctx.saved_tensors
-        q = front(x)
-        b = _torque(front(R, 2), front(G, 2))
-        return back(torch.cat([-dot_(q[1:], b)[None], q[0] * b + cross_(q[1:], b)]) * _scale(q), 1)
+    def pull(ctx: Any, G: Tensor) -> Tensor:
+        """The transpose of the formula above."""
+        q, R = _rotation(ctx)
+        b = torch.stack(_torque(R, G))
+        return torch.cat([-dot_(q[1:], b)[None], add_product_(cross_(q[1:], b), q[0], b)]) * _scale(q)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor) -> Tensor:
-        """dR from dx."""
-        x, R = ctx.saved_tensors
-        q, dq = front(x), front(dx)
-        w = (q[0] * dq[1:] - dq[0] * q[1:] - cross_(q[1:], dq[1:])) * _scale(q)
-        return _moved(front(R, 2), w)
+    def push(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula above."""
+        q, R = _rotation(ctx)
+        return R, (q[0] * dx[1:] - dx[0] * q[1:] - cross_(q[1:], dx[1:])) * _scale(q)
 
 
 def _scale(q: Tensor) -> Tensor:
-    return 2 / dot_(q, q).clamp_min(thresholds.smallest_norm(q.dtype) ** 2)
+    return 2 / nonzero(dot_(q, q).sqrt()).square()
 
 
 class RotationVector(_Decoder):
@@ -126,32 +189,28 @@ class RotationVector(_Decoder):
     """
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        """R (..., 3, 3) from x (..., k)."""
+    def forward(x: Tensor) -> tuple[Tensor, ...]:
+        """R, and R with components first."""
         v = front(x)
         A, B, _ = _rodrigues(dot_(v, v))
-        (xx, xy, xz), (yy, yz), zz = B * v[0] * v, B * v[1] * v[1:], B * v[2] * v[2]
-        x_, y_, z_ = A * v
-        rows = [1 - yy - zz, xy - z_, xz + y_, xy + z_, 1 - xx - zz, yz - x_, xz - y_, yz + x_, 1 - xx - yy]
-        return back(torch.stack(rows).unflatten(0, (3, 3)), 2)
+        return _rows(v, B * v, A * v)
 
     @staticmethod
-    def backward(ctx: Any, G: Tensor) -> Tensor:
-        """dL/dx from G = dL/dR."""
-        x, R = ctx.saved_tensors
-        v, b = front(x), _torque(front(R, 2), front(G, 2))
+    def pull(ctx: Any, G: Tensor) -> Tensor:
+        """The transpose of the formula above."""
+        v, R = _rotation(ctx)
+        b = torch.stack(_torque(R, G))
         _, B, C = _rodrigues(dot_(v, v))
         vb = cross_(v, b)
-        return back(b + B * vb + C * cross_(v, vb), 1)
+        return b + B * vb + C * cross_(v, vb)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor) -> Tensor:
-        """dR from dx."""
-        x, R = ctx.saved_tensors
-        v, dv = front(x), front(dx)
+    def push(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula above."""
+        v, R = _rotation(ctx)
         _, B, C = _rodrigues(dot_(v, v))
-        vd = cross_(v, dv)
-        return _moved(front(R, 2), dv - B * vd + C * cross_(v, vd))
+        vd = cross_(v, dx)
+        return R, dx - B * vd + C * cross_(v, vd)
 
 
 def _rodrigues(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,8 +221,3 @@ def _rodrigues(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     A, B = half * (t / 2).cos(), half * half / 2
     series = 1 / 6 - t2 * (1 / 120 - t2 * (1 / 5040 - t2 / 362880))
     return A, B, torch.where(t2 < thresholds.series_radius(square.dtype), series, (1 - A) / t2)
-
-
-def _moved(R: Tensor, w: Tensor) -> Tensor:
-    """The tangent R [w]x, from components to (..., 3, 3)."""
-    return back(matmul_(R, hat_(w)), 2)

@@ -147,7 +147,7 @@ def _foam(B: Tensor) -> Tensor:
         root = root - 4 * p / (slope + (9 * (slope * slope) - 12 * (p * curvature)).clamp_min_(0).sqrt_())
     kappa = (root * root - square) / 2
     zeta = kappa * root - det8 / 8
-    return (B * (kappa + square)).add_(C * root).sub_(matmul_(B, matmul_(B.transpose(0, 1), B))).div_(zeta)
+    return (B * (kappa + square)).addcmul_(C, root).sub_(matmul_(B, matmul_(B.transpose(0, 1), B))).div_(zeta)
 
 
 def _polished(R: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
