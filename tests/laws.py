@@ -6,8 +6,9 @@ from math import pi
 from types import ModuleType
 
 import torch
-from repgeom.manifolds import rotations
 from torch import Tensor
+
+from repgeom.manifolds import rotations
 
 Draw = torch.Generator
 
@@ -39,8 +40,12 @@ def orthogonality_defect(R: Tensor) -> Tensor:
     return torch.maximum((R.mT @ R - torch.eye(3, dtype=R.dtype)).abs().amax((-2, -1)), (torch.linalg.det(R) - 1).abs())
 
 
+def euclidean(point: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    return (u * v).sum(-1)
+
+
 SPACES = (
-    Space(rotations, gaussian_vectors(3), lambda R, u, v: (u * v).sum(-1), torch.matmul, (3, 3), orthogonality_defect, pi, True),
+    Space(rotations, gaussian_vectors(3), euclidean, torch.matmul, (3, 3), orthogonality_defect, pi, symmetric=True),
 )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ def derive_settings(app: Sphinx, config: Any) -> None:
     """Fill in what follows from the repository in _config.yml, and from which chapters have an executed twin."""
     root = Path(app.srcdir)
     config.html_baseurl = config.ogp_site_url = site.address(root).site
+    figures = sorted(path.name for path in (root / "book" / "_static").glob("interactive_*.js"))
+    config.html_js_files += [(name, {"defer": "defer"}) for name in figures]  # they register with interactive.js
     config.exclude_patterns += [f"book/{twin.stem}.md" for twin in (root / "book").glob("*.ipynb")]
 
 

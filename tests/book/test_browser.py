@@ -119,6 +119,8 @@ def test_pages(html, visit):
         )
         assert math == 0, f"{path}: {math} formulas are not rendered"
         assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, f"{path}: a formula has an error"
+        still = page.locator(".interactive-figure:not(.is-live)").count()
+        assert still == 0, f"{path}: {still} interactive figures do not move"
         for loaded, described, source in page.evaluate(PICTURES):
             assert loaded and described, f"{path}: {source}"
         for theme in ("light", "dark"):

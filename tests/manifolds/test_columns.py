@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from repgeom.manifolds import rotations as r
 from scipy.stats import special_ortho_group
 from torch import Tensor
+
+from repgeom.manifolds import rotations as r
 
 
 def rotations(n: int, count: int = 200) -> Tensor:
@@ -43,7 +44,7 @@ def test_gram_schmidt_is_qr(n: int) -> None:
 
 def test_n_equal_3_is_6d_and_5d() -> None:
     g = torch.Generator().manual_seed(0)
-    x, p = torch.randn(1000, 6, generator=g, dtype=torch.float64), torch.randn(1000, 5, generator=g, dtype=torch.float64)
+    x, p = (torch.randn(1000, k, generator=g, dtype=torch.float64) for k in (6, 5))
     assert torch.equal(r.from_columns(x), r.from_6d(x))
     assert torch.equal(r.from_projected_columns(p), r.from_5d(p))
     R = rotations(3)

@@ -7,6 +7,7 @@ import pkgutil
 from types import ModuleType
 
 import pytest
+
 import repgeom.manifolds
 import repgeom.nn
 import repgeom.optim

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-import laws
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import laws
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

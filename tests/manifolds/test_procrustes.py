@@ -5,9 +5,10 @@ from unittest import mock
 import mpmath
 import pytest
 import torch
+from torch import Tensor
+
 from repgeom.manifolds import rotations as r
 from repgeom.manifolds.rotations import procrustes
-from torch import Tensor
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -5,9 +5,10 @@ import math
 import mpmath
 import pytest
 import torch
+from torch import Tensor
+
 from repgeom.manifolds import rotations as r
 from repgeom.nn.rotations import WIDTH, decode, encode
-from torch import Tensor
 
 CODES = r.CODES
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -182,7 +183,13 @@ def test_per_sample_jacobians(code: str) -> None:
 DEGENERATE = {
     "6d": [[0, 0, 0, 0, 0, 0], [1, 0, 0, 2, 0, 0], [0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0]],
     "5d": [[1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]],
-    "9d": [[0] * 9, [1] + [0] * 8, [1, 0, 0, 0, 1, 0, 0, 0, 1], [1, 0, 0, 0, 1, 0, 0, 0, -1], [2, 0, 0, 0, 1, 0, 0, 0, 0]],
+    "9d": [
+        [0] * 9,
+        [1, *[0] * 8],
+        [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        [1, 0, 0, 0, 1, 0, 0, 0, -1],
+        [2, 0, 0, 0, 1, *[0] * 4],
+    ],
     "10d": [[0] * 10, [1, 0, 0, 0, 1, 0, 0, 1, 0, 1], [-1, 0, 0, 0, 1, 0, 0, 1, 0, 1], [1, 0, 0, 0, 0, 0, 0, 1, 0, 0]],
     "quaternion": [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]],
     "rotvec": [[0, 0, 0], [math.pi, 0, 0], [0, 2 * math.pi, 0], [1e-30, 0, 0]],

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from repgeom.manifolds import rotations as r
 
 EPS = {torch.float32: 1.2e-7, torch.float64: 2.3e-16}
