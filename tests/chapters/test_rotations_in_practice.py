@@ -3,6 +3,7 @@
 import base64
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,7 +52,8 @@ def test_streams_do_not_depend_on_company() -> None:
     together, alone = practice.Streams([5, 6]), practice.Streams([6])
     assert torch.equal(together.rotations(3)[1], alone.rotations(3)[0])
     assert torch.equal(together.integers(100, 4)[1], alone.integers(100, 4)[0])
-    assert not torch.equal(together.normal(3)[0], together.normal(3)[1])
+    x = together.normal(3)
+    assert not torch.equal(x[0], x[1])
 
 
 def test_small_rotations_stay_small_and_fill_the_ball() -> None:
@@ -103,6 +105,7 @@ def test_align_hands_removes_place_size_and_orientation() -> None:
 def test_split_hands_is_forty_and_thirteen_without_overlap() -> None:
     seen, unseen = practice.split_hands(torch.arange(53.0)[:, None])
     assert (len(seen), len(unseen)) == (40, 13)
+    assert unseen.flatten().tolist() == list(range(3, 53, 4))
     assert sorted(torch.cat([seen, unseen]).flatten().tolist()) == list(range(53))
 
 
@@ -145,6 +148,39 @@ def test_load_planes_falls_back_on_stand_ins(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(practice.data, "load", unavailable)
     train, test, real = practice.load_planes(generator())
     assert (train.shape, test.shape, real) == ((300, 1024, 3), (100, 1024, 3), False)
+
+
+def test_load_planes_takes_the_real_ones_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds = np.ones((2, 4, 3), dtype=np.float32)
+    found = practice.data.Planes(train=clouds, test=clouds[:1], provenance="a test")
+    monkeypatch.setattr(practice.data, "load", lambda name, **options: found)
+    train, test, real = practice.load_planes()
+    assert real and len(test) == 1
+    assert torch.allclose(train, torch.full((2, 4, 3), 5.0)) and torch.equal(test, train[:1])
+
+
+def test_turned_planes_are_turned_by_what_is_returned() -> None:
+    plane = practice.procedural_planes(1, 64, generator())
+    x, R = practice.turned_planes(plane, practice.Streams([0, 1]), 3, points=16)
+    distance = torch.cdist((x @ R).flatten(0, 2), plane[0])
+    assert x.shape == (2, 3, 16, 3)
+    assert float(distance.amin(1).max()) < 1e-3
+
+
+def test_siamese_training_shows_the_cloud_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    planes, pairs = practice.procedural_planes(3, 32, generator()), []
+
+    class Spy(practice.SiamesePlanes):
+        def forward(self, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            pairs.append(pair)
+            return super().forward(pair)
+
+    monkeypatch.setattr(practice, "SiamesePlanes", Spy)
+    practice.siamese_planes(("6d",), 7, 1, "cpu", (planes, planes[:1]), batch=4, turns=1, checkpoints=1, layers=(3, 8))
+    streams = practice.Streams([7])
+    cloud, R = planes[streams.integers(3, 1)[0, 0]], streams.rotations(4)[0]
+    assert torch.equal(pairs[0][0], cloud)
+    assert torch.allclose(practice.kabsch(cloud.expand(4, -1, -1), pairs[0][1]), R, atol=1e-4)
 
 
 def test_pointnet_ignores_the_order_of_points_and_keeps_members_apart() -> None:
@@ -280,7 +316,7 @@ def test_network_for_browser_is_the_network_up_to_rounding() -> None:
                 y = torch.nn.functional.leaky_relu(y, 0.01)
         exact = networks.decoded(x.expand(2, -1, -1))[code][1]
         served = practice.rotation_at_test(code, y.unflatten(-1, (2, practice.width(code))))
-        assert float((practice.markers(served) - practice.markers(exact)).norm(dim=-1).median()) < 0.01  # metres
+        assert float((practice.markers(served) - practice.markers(exact)).norm(dim=-1).quantile(0.9)) < 0.03  # metres
 
 
 # ---------------------------------------------------------------------------- wrong variants: that they are wrong

@@ -261,3 +261,17 @@ def test_checks_of_values_are_off_in_training_graphs() -> None:
     """A matrix that requires gradients belongs to a training loop: it is converted as it is."""
     r.to_6d((2 * torch.eye(3)).requires_grad_())
     r.to_6d(2 * torch.eye(3), check=False)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns about its own internals
+@pytest.mark.parametrize("code", ["6d", "9d", "quaternion", "rotvec"])
+def test_torch_compile_changes_nothing(code: str) -> None:
+    """The code writes into tensors in place here and there; tracing must see that. No compiler is needed for this."""
+    x = torch.randn(64, WIDTH[code], generator=generator(), requires_grad=True)
+    G = torch.randn(64, 3, 3, generator=generator(1))
+    torch._dynamo.reset()
+    traced = torch.compile(lambda x: decode(code, x), backend="aot_eager")
+    R, S = decode(code, x), traced(x)
+    torch.testing.assert_close(S, R, rtol=0, atol=1e-5)
+    ours, theirs = (torch.autograd.grad((out * G).sum(), x)[0] for out in (R, S))
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)

@@ -309,7 +309,7 @@ def train_planes(
     steps: int,
     batch: int = 32,
     points: int = 64,
-    lr: float = 3e-3,
+    lr: float = 1.5e-3,
 ) -> Networks:
     """PointNets that read the orientation of an aeroplane from `points` points of it; loss |M - R|_F^2."""
     networks = Networks(codes, seeds, PointNets)

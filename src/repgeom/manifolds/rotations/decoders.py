@@ -83,16 +83,14 @@ class SixD(_Decoder):
     def forward(x: Tensor) -> tuple[Tensor, ...]:
         """R, R with components first, and 1 / |a|, beta, 1 / gamma."""
         a, b = front(x).split(3)
-        columns = torch.empty(3, *a.shape, dtype=x.dtype, device=x.device)
-        first, second, third = columns.unbind(1)
         inverse_a = _inverse_length(a)
-        torch.mul(a, inverse_a, out=first)
-        _cross_into(third, first, b)
+        first = a * inverse_a
+        third = cross_(first, b)
         # where a and b are nearly parallel, rounding leaves a part along the first column: remove it before scaling up
-        third.addcmul_(first, dot_(first, third), value=-1)
+        third = add_product_(third, first, dot_(first, third), -1)
         inverse_gamma = _inverse_length(third)
-        third *= inverse_gamma
-        _cross_into(second, third, first)
+        third = third * inverse_gamma
+        columns = torch.stack([first, cross_(third, first), third], dim=1)
         return back(columns, 2), columns, torch.stack([inverse_a, dot_(first, b), inverse_gamma])
 
     @staticmethod
@@ -114,14 +112,8 @@ class SixD(_Decoder):
 
 
 def _inverse_length(a: Tensor) -> Tensor:
-    """1 / |a|, large but finite for zero; no graph is recorded here."""
+    """1 / |a|, large but finite for zero; in place, so for use without a graph."""
     return dot_(a, a).clamp_min_(thresholds.smallest_norm(a.dtype) ** 2).rsqrt_()
-
-
-def _cross_into(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """:func:`cross_` written to ``out``; no graph is recorded here."""
-    for k, (i, j) in enumerate(CYCLE):
-        torch.mul(a[i], b[j], out=out[k]).addcmul_(a[j], b[i], value=-1)
 
 
 def _frame(ctx: Any) -> tuple[Tensor, Tensor]:
