@@ -55,7 +55,8 @@ function markerChain(stage, { networks, poses, names, slope, ceiling }) {
 
   const top = make("div", { class: "panels" }, stage);
   const views = Object.fromEntries(codes.map((code) =>
-    [code, panel(top, NAMES[code], 230, 230, `The true chain in grey and the chain of the ${NAMES[code]} network`)]));
+    [code, panel(top, NAMES[code], 280, 220, `The true chain in grey and the chain of the ${NAMES[code]} network`)]));
+  for (const svg of Object.values(views)) svg.style.maxWidth = "22rem";
   const chart = panel(stage, "Mean marker error in centimetres along the turn (drag)", 560, 190, "Two error curves against the angle of the turn");
   chart.parentNode.classList.add("panel-wide");
   const controls = make("div", { class: "sliders" }, stage);
@@ -82,24 +83,26 @@ function markerChain(stage, { networks, poses, names, slope, ceiling }) {
     draw();
   }
 
-  function drawChain(svg, points, kind, dots) {
-    const at = points.origins.map((p) => project(p, 115, 105)), tips = points.markers.map((p) => project(p, 115, 105));
-    make("svg:line", { x1: at[0][0], y1: at[0][1], x2: at[1][0], y2: at[1][1], class: kind, style: "stroke-width:5" }, svg);
+  function drawChain(svg, points, middle, kind, dots) { // seen so that the middle of the true chain stays in the middle
+    const place = (p) => project(p.map((x, k) => x - middle[k]), 0, 170).map((x, k) => x + [140, 110][k]);
+    const at = points.origins.map(place), tips = points.markers.map(place);
+    make("svg:line", { x1: at[0][0], y1: at[0][1], x2: at[1][0], y2: at[1][1], class: kind, style: "stroke-width:6;stroke-dasharray:none" }, svg);
     tips.forEach(([x, y], i) => {
       const [u, v] = at[i < 3 ? 0 : 1];
-      make("svg:line", { x1: u, y1: v, x2: x, y2: y, class: kind, style: "stroke-width:2" }, svg);
-      make("svg:circle", { cx: x, cy: y, r: 4, class: dots }, svg);
+      make("svg:line", { x1: u, y1: v, x2: x, y2: y, class: kind, style: "stroke-width:2;stroke-dasharray:none" }, svg);
+      make("svg:circle", { cx: x, cy: y, r: 4, ...dots }, svg);
     });
   }
 
   function draw() {
     const truth = chainPoints(poseAt(state.t)), now = {};
+    const middle = [0, 1, 2].map((k) => truth.markers.reduce((sum, p) => sum + p[k], 0) / 6);
     for (const code of codes) {
       const guess = predict(code, truth);
       now[code] = apart(guess, truth);
       views[code].replaceChildren();
-      drawChain(views[code], truth, "track", "behind");
-      drawChain(views[code], guess, `curve curve-${code}`, `dot-${code}`);
+      drawChain(views[code], truth, middle, "track", { style: "fill:#999" });
+      drawChain(views[code], guess, middle, `curve curve-${code}`, { class: `dot-${code}` });
     }
     chart.replaceChildren();
     for (const e of [0, ceiling / 2, ceiling]) {

@@ -47,7 +47,7 @@ def fit(
     if not parameters or steps < 1 or schedule not in ("one-cycle", "constant"):
         raise ValueError(
             f"parameters, steps, schedule: received {len(parameters)} tensors, {steps} and {schedule!r}; valid is at "
-            "least one tensor, at least one step, and 'one-cycle' or 'constant'. Repair: fit(net.parameters(), loss, 9)."
+            "least one tensor, at least one step, and 'one-cycle' or 'constant'. Repair: fit([x], loss, 9)."
         )
     optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
     losses = torch.empty(steps, device=parameters[0].device)

@@ -12,7 +12,6 @@ from repgeom.manifolds.rotations.codes import (
     from_6d,
     from_9d,
     from_10d,
-    from_10d_eigh,
     from_axis_angle,
     from_euler,
     from_quaternion,
@@ -33,7 +32,7 @@ from repgeom.manifolds.rotations.columns import (
     to_columns,
     to_projected_columns,
 )
-from repgeom.manifolds.rotations.procrustes import davenport_matrix, from_9d_svd, nearest_rotation
+from repgeom.manifolds.rotations.procrustes import davenport_matrix, from_9d_svd, from_10d_eigh, nearest_rotation
 from repgeom.manifolds.rotations.space import (
     distance,
     exp,

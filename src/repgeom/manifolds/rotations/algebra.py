@@ -73,7 +73,7 @@ def nonzero(norm: Tensor) -> Tensor:
 CYCLE = ((1, 2), (2, 0), (0, 1))
 
 
-# torch copies a transposed matrix by a general routine half as fast as its strided copy: the extra dimension avoids that.
+# torch copies transposed matrices by a routine half as fast as its strided copy; the extra dimension below avoids it.
 
 
 def front(x: Tensor, dims: int = 1) -> Tensor:

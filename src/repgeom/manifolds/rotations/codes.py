@@ -79,7 +79,7 @@ def from_9d(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 9, or the dtype is neither float32 nor float64.
 
-    Source: Levinson et al. 2020, section 3; :func:`from_9d_svd` is the slow twin.
+    Source: Levinson et al. 2020, section 3; ``from_9d_svd`` is the slow twin.
 
     >>> from_9d(torch.tensor([3.0, 0, 0, 0, 2, 0, 0, 0, 1]))
     tensor([[1., 0., 0.],
@@ -127,7 +127,7 @@ def from_10d(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 10, or the dtype is neither float32 nor float64.
 
-    Source: Peretroukhin et al. 2020; :func:`from_10d_eigh` is the slow twin.
+    Source: Peretroukhin et al. 2020; ``from_10d_eigh`` is the slow twin.
 
     >>> from_10d(torch.tensor([-1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
     tensor([[1., 0., 0.],
@@ -139,31 +139,6 @@ def from_10d(x: Tensor) -> Tensor:
     half = (ww + xx + yy + zz) / 2
     rows = [half - ww - xx, wz - xy, -xz - wy, -xy - wz, half - ww - yy, wx - yz, wy - xz, -yz - wx, half - ww - zz]
     return nearest_rotation(torch.stack(rows, dim=-1).unflatten(-1, (3, 3)))
-
-
-def from_10d_eigh(x: Tensor) -> Tensor:
-    r"""The slow, obvious twin of :func:`from_10d`: one LAPACK eigendecomposition per matrix. A referee for tests.
-
-    Args:
-        x: (..., 10) upper triangle of the symmetric matrix A, row by row, in the order (w, x, y, z).
-
-    Returns:
-        (..., 3, 3) rotation of the unit eigenvector of the smallest eigenvalue.
-
-    Raises:
-        ValueError: the last dimension is not 10, or the dtype is neither float32 nor float64.
-
-    Source: Peretroukhin et al. 2020.
-
-    >>> from_10d_eigh(torch.tensor([-1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).diagonal()
-    tensor([1., 1., 1.])
-    """
-    require_shape("x", x, 10)
-    A = x.new_zeros(*x.shape[:-1], 4, 4)
-    i, j = torch.triu_indices(4, 4, device=x.device)
-    A[..., i, j] = x
-    A[..., j, i] = x
-    return from_quaternion(torch.linalg.eigh(A).eigenvectors[..., 0])
 
 
 def to_10d(R: Tensor, *, check: bool = True) -> Tensor:
