@@ -1,7 +1,7 @@
 """The package behind *The Geometry of Representations*.
 
-Rooms are kinds of thing: ``manifolds``, ``nn``, ``optim``, ``theory``, ``probes``, ``data``, ``viz``, ``repro``, ``cli``
-and ``chapters``. Importing :mod:`repgeom` imports none of them; each is imported by name, for example
+Rooms are kinds of thing: ``manifolds``, ``nn``, ``optim``, ``data``, ``viz``, ``repro``, ``cli`` and ``chapters``.
+Importing :mod:`repgeom` imports none of them; each is imported by name, for example
 ``from repgeom.manifolds import rotations``.
 """
 

@@ -84,7 +84,20 @@ def test_the_verdict_is_that_of_the_pool() -> None:
     old = claim(wide, at_most(1.3))
     assert old["verdict"] == "inconclusive"
     (outcome,) = compare(record(old), [record(old), record(claim([0.9, 1.0, 1.1, 1.0, 1.0, 1.0], at_most(1.3)))])
-    assert (outcome.verdict, outcome.status) == ("reproduced", "verdict changed")
+    assert (outcome.verdict, outcome.status) == ("reproduced", "settled")
+
+
+def test_more_samples_may_settle_what_the_record_left_open_and_nothing_else() -> None:
+    goal = at_most(1.3)
+    open_record = record(claim(SAMPLES, goal))
+    assert open_record["claims"][0]["verdict"] == "inconclusive"
+    again = [claim(list(np.array(SAMPLES) + shift), goal) for shift in (0.0, 0.001, -0.001)]
+    (outcome,) = compare(open_record, [record(c) for c in again])
+    assert (outcome.status, outcome.verdict, outcome.samples) == ("settled", "reproduced", 15)
+    assert status(open_record, claim(list(np.array(SAMPLES) - 0.14), goal)) == "verdict changed"  # no more samples
+    assert status(record(claim([1.1, 1.11, 1.12], goal)), *again[:1]) == "verdict changed"  # unsettled again
+    far = [claim(list(np.array(SAMPLES) - 1), goal)] * 3
+    assert status(open_record, *far) == "drifted"
 
 
 def test_an_exact_claim_must_hold_at_every_seed() -> None:

@@ -478,7 +478,7 @@ def bingham_from_matrix(M: Tensor) -> Tensor:
     So the 10D map is the 9D map in rotated coordinates plus the trace of A, which no rotation depends on.
 
     >>> M = torch.randn(5, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    >>> same = rotations.from_10d(bingham_from_matrix(M)) - rotations.from_9d(M.flatten(-2))
+    >>> same = rotations.from_10d_eigh(bingham_from_matrix(M)) - rotations.from_9d_svd(M.flatten(-2))
     >>> bool(same.abs().max() < 1e-9)
     True
     """
@@ -626,33 +626,3 @@ def angle_arccos(a: Tensor, b: Tensor) -> Tensor:
     0.0
     """
     return torch.acos((((a * b).sum((-1, -2)) - 1) / 2).clamp(-1, 1))
-
-
-def gram_schmidt_three_columns(M: Tensor) -> Tensor:
-    """Orthonormalise all three columns of M (..., 3, 3), determinant left alone: half of random M give reflections.
-
-    `compute_rotation_matrix_from_matrix` in shapenet/code/tools.py (commit 758b0ce), the paper's matrix baseline.
-
-    >>> round(float(torch.linalg.det(gram_schmidt_three_columns(torch.diag(torch.tensor([1.0, 1.0, -1.0]))))))
-    -1
-    """
-    columns: list[Tensor] = []
-    for a in M.unbind(-1):
-        for b in columns:
-            a = a - (b * a).sum(-1, keepdim=True) * b
-        columns.append(nn.functional.normalize(a, dim=-1))
-    return torch.stack(columns, -1)
-
-
-def quaternion_trace_formula(R: Tensor) -> Tensor:
-    """Quaternion from w = sqrt(1 + tr R)/2, floored at 1e-8, and (R21 - R12, ...)/(4 w): wrong near 180 degrees.
-
-    `compute_quaternions_from_rotation_matrices` in shapenet/code and Inverse_Kinematics/code (commit 758b0ce). At a
-    half turn numerator and denominator vanish together: the axis is noise, or NaN when rounding makes 1 + tr R < 0.
-
-    >>> quaternion_trace_formula(torch.diag(torch.tensor([1.0, -1.0, -1.0])))[1:]  # the half turn about x
-    tensor([0., 0., 0.])
-    """
-    w = (torch.sqrt(1 + R.diagonal(dim1=-2, dim2=-1).sum(-1)) / 2).clamp_min(1e-8)
-    vector = torch.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1)
-    return torch.cat([w.unsqueeze(-1), vector / (4 * w).unsqueeze(-1)], -1)

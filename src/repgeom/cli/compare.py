@@ -12,11 +12,11 @@ from repgeom.repro import claims as rules
 RELATIVE = 1e-6  # exact numbers
 FLOOR = 1e-12
 SIGMAS = 3.0
-OK, SKIPPED, UNCOMPARED = "ok", "skipped", "nothing to compare"
+OK, SETTLED, SKIPPED, UNCOMPARED = "ok", "settled", "skipped", "nothing to compare"
 MISSING, NEW = "missing", "new"
 CONTRADICTS, MOVED_GOAL = "record contradicts itself", "expectation changed"
 VERDICT, DRIFT = "verdict changed", "drifted"
-PASSING = (OK, SKIPPED, UNCOMPARED)
+PASSING = (OK, SETTLED, SKIPPED, UNCOMPARED)
 
 
 @dataclass
@@ -102,7 +102,11 @@ def pool(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def judge(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
-    """Status and reason for one claim; the record is distrusted first."""
+    """Status and reason for one claim; the record is distrusted first.
+
+    A verdict that changes is a failure, but for one case: the record is inconclusive, and more samples than it has
+    settle the question without leaving the band.
+    """
     wrong = contradiction(old)
     if wrong:
         return CONTRADICTS, wrong
@@ -111,13 +115,17 @@ def judge(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
     for key in ("kind", "low", "high"):
         if old[key] != new[key]:
             return MOVED_GOAL, f"{key}: {old[key]} in the record, {new[key]} in the page"
-    if old["verdict"] != new["verdict"]:
-        return VERDICT, f"{old['verdict']} in the record, {new['verdict']} in the re-run"
+    changed = f"{old['verdict']} in the record, {new['verdict']} in the re-run"
+    settled = old["verdict"] == rules.INCONCLUSIVE and len(new["samples"]) > len(old["samples"])
+    if old["verdict"] != new["verdict"] and not settled:
+        return VERDICT, changed
     values = new.get("values", [new["value"]])
     band, rule = drift_band(old, new)
     worst = max(abs(float(value) - float(old["value"])) for value in values)
     if worst > band:
         return DRIFT, f"moved by {worst:.3g}, allowed {band:.3g} ({rule})"
+    if old["verdict"] != new["verdict"]:
+        return SETTLED, f"{changed}, with {len(new['samples'])} samples instead of {len(old['samples'])}"
     return OK, ""
 
 
