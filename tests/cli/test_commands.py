@@ -139,7 +139,10 @@ def test_book_runs_what_is_stale_and_renders(executed: Path, cli: Cli, monkeypat
     assert ran == ["demo"]
 
 
-def test_bench_shows_output_and_passes_the_status_on(book: Path, cli: Cli, capfd: pytest.CaptureFixture) -> None:
+def test_bench_shows_output_and_passes_the_status_on(
+    book: Path, cli: Cli, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # it switches benchmarks off in the inner run
     assert cli("bench").exit_code == 2
     folder = book / "tests" / "benchmarks"
     folder.mkdir(parents=True)
