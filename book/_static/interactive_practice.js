@@ -57,7 +57,8 @@ function markerChain(stage, { networks, poses, names, slope, ceiling }) {
   const views = Object.fromEntries(codes.map((code) =>
     [code, panel(top, NAMES[code], 280, 220, `The true chain in grey and the chain of the ${NAMES[code]} network`)]));
   for (const svg of Object.values(views)) svg.style.maxWidth = "22rem";
-  const chart = panel(stage, "Mean marker error in centimetres along the turn (drag)", 560, 190, "Two error curves against the angle of the turn");
+  const width = Math.max(300, Math.min(560, stage.clientWidth - 20)), right = width - 15; // letters stay legible on a phone
+  const chart = panel(stage, "Mean marker error in centimetres along the turn (drag)", width, 190, "Two error curves against the angle of the turn");
   chart.parentNode.classList.add("panel-wide");
   const controls = make("div", { class: "sliders" }, stage);
   const says = make("p", { class: "numbers", "aria-live": "polite" }, stage);
@@ -66,8 +67,8 @@ function markerChain(stage, { networks, poses, names, slope, ceiling }) {
   choice(controls, "Body that turns", ["lower body", "upper body"], (v) => change({ body: v }));
   choice(controls, "About its own axis", ["x", "y", "z"], (v) => change({ axis: v }));
   controls.querySelectorAll("select")[2].value = String(state.axis);
-  const X = (t) => 40 + ((t + 180) / 360) * 505, Y = (e) => 160 - (Math.min(e, ceiling) / ceiling) * 145;
-  draggable(chart, (x) => change({ t: Math.max(-180, Math.min(180, Math.round(((x - 40) / 505) * 360 - 180))) }));
+  const X = (t) => 40 + ((t + 180) / 360) * (right - 40), Y = (e) => 160 - (Math.min(e, ceiling) / ceiling) * 145;
+  draggable(chart, (x) => change({ t: Math.max(-180, Math.min(180, Math.round(((x - 40) / (right - 40)) * 360 - 180))) }));
 
   let curves;
   function change(update) {
@@ -106,7 +107,7 @@ function markerChain(stage, { networks, poses, names, slope, ceiling }) {
     }
     chart.replaceChildren();
     for (const e of [0, ceiling / 2, ceiling]) {
-      make("svg:line", { x1: 40, x2: 545, y1: Y(e), y2: Y(e), class: "grid" }, chart);
+      make("svg:line", { x1: 40, x2: right, y1: Y(e), y2: Y(e), class: "grid" }, chart);
       make("svg:text", { x: 34, y: Y(e) + 4, class: "end", text: e }, chart);
     }
     for (const t of [-180, -90, 0, 90, 180]) make("svg:text", { x: X(t), y: 178, class: "middle", text: `${t}°` }, chart);

@@ -21,5 +21,5 @@ def html() -> Path:
     with (ROOT / "_build" / "site.lock").open("w") as lock:  # two test processes must not build at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not site.is_fresh(ROOT):
-            site.build(ROOT, quiet=True)
+            site.build(ROOT)
     return ROOT / "_build" / "html"

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from repgeom.cli import inputs, pages, site
+from repgeom.cli.run import is_stale
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "repgeom"
@@ -52,6 +53,11 @@ def test_imports_point_downwards(path):
         return
     rooms = {full.split(".")[1] for full in imported(path) if full.count(".")}
     assert rooms - {words[1]} <= BELOW[words[1]]
+
+
+@pytest.mark.parametrize("page", pages.all_pages(ROOT), ids=lambda p: p.slug)
+def test_the_committed_run_is_that_of_this_code(page):
+    assert not is_stale(page), f"repgeom run {page.slug}"
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "chapters").glob("*.py")), ids=lambda p: p.stem)

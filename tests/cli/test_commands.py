@@ -126,7 +126,7 @@ def test_book_runs_what_is_stale_and_renders(executed: Path, cli: Cli, monkeypat
 
     ran: list[str] = []
     monkeypatch.setattr(run, "run_page", lambda page: ran.append(page.slug))
-    monkeypatch.setattr(site, "build", lambda root, quiet=False: root / "_build" / "html" / "index.html")
+    monkeypatch.setattr(site, "build", lambda root: root / "_build" / "html" / "index.html")
     result = cli("book")
     assert result.exit_code == 0 and ran == []
     assert f"start page: {executed / '_build' / 'html' / 'index.html'}" in result.stdout

@@ -109,7 +109,7 @@ def train(
     progress: bool = False,
     device: str | torch.device = "cpu",
 ) -> dict[str, StackedMLP]:
-    """Train the sanity test of Zhou et al. (2019, section 5.1): nine entries of R in, R out through a code.
+    """Train the sanity test of Zhou et al. (2019, p. 6-7): nine entries of R in, R out through a code.
 
     Network 9 -> `hidden` x `layers` -> k with LeakyReLU, as in the paper; one stack per code with one member per seed.
     Member k draws its weights and its batches from its own seed, so it does not depend on its company, and members
@@ -401,7 +401,7 @@ class Ratios(NamedTuple):
 def lipschitz_ratios(code: str, distance: float, n: int, generator: torch.Generator | None = None) -> Ratios:
     """Ratios |g(R) - g(R')| / t for pairs of rotations at geodesic distance t = `distance` (radians), float64.
 
-    After Geist et al. (2024, Fig. 6). `random`: R Haar, R' = R exp(t axis). `at_cuts`, the same pairs for every code,
+    After Geist et al. (2024). `random`: R Haar, R' = R exp(t axis). `at_cuts`, the same pairs for every code,
     so that the supremum does not hang on luck: pairs on both sides of a half turn, of yaw = pi, and of the identity.
     A continuous g has bounded ratios on a compact group if it is Lipschitz (6d, 9d: at most sqrt 2).
 

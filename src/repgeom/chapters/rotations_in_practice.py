@@ -1,6 +1,6 @@
 """Experiments of the page *Rotations in practice*: real hands, real aeroplanes, a chain of two bodies.
 
-Zhou et al., "On the Continuity of Rotation Representations in Neural Networks" (CVPR 2019, sections 5.2 and 5.3), with
+Zhou et al., "On the Continuity of Rotation Representations in Neural Networks" (CVPR 2019, p. 7-8), with
 Levinson et al. 2020, Bregier 2021, Gu et al. 2023, Geist et al. 2024 and Choy 2026. One network per code and per seed;
 all of them are trained at once, and each draws its weights and its data from its own seed. Rotations are (..., 3, 3)
 and act on column vectors; angles are radians inside and degrees where a name says so; lengths are metres inside and

@@ -44,6 +44,6 @@ def book(no_run: bool, quiet: bool) -> None:
 
     timed("notebooks", lambda: write_twins(root))
     timed("stale pages" if no_run else "execute", execute)
-    start_page = timed("site", lambda: build(root, quiet=quiet))
+    start_page = timed("site", lambda: build(root))
     if not quiet:
         click.echo(f"start page: {start_page}")

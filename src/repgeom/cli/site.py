@@ -8,12 +8,9 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import click
 
 from repgeom.cli import Failure, ledger, pages
 
@@ -103,12 +100,11 @@ def write_ledger(root: Path, out: Path) -> None:
     (out / "ledger.csv").write_text(ledger.as_csv(rows), encoding="utf-8")
 
 
-def build(root: Path, quiet: bool = False) -> Path:
+def build(root: Path) -> Path:
     """Render the site with its Colab copies and return the start page.
 
     Args:
         root: The folder of the book, with ``_config.yml`` and ``_toc.yml``.
-        quiet: Print nothing.
 
     Returns:
         ``root/_build/html/index.html``.
@@ -118,18 +114,14 @@ def build(root: Path, quiet: bool = False) -> Path:
     """
     from repgeom.cli import colab
 
-    start = time.perf_counter()
     digest = sources_digest(root)
     out, stamp = root / "_build" / "html", root / "_build" / "site.json"
     stamp.unlink(missing_ok=True)
     render(root)
     colab.write_copies(root, out / "colab")
     write_ledger(root, out)
-    seconds = round(time.perf_counter() - start, 1)
     # Written last: it exists only beside a whole site that was built without a warning.
-    stamp.write_text(json.dumps({"sources": digest, "seconds": seconds}) + "\n", encoding="utf-8")
-    if not quiet:
-        click.echo(f"site: {len(chapters(root))} chapters, {seconds} s")
+    stamp.write_text(json.dumps({"sources": digest}) + "\n", encoding="utf-8")
     return out / "index.html"
 
 

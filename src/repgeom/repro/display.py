@@ -71,7 +71,8 @@ class Markup(str):
 
 
 def _cell(text: str) -> str:
-    return text if isinstance(text, Markup) else html.escape(text, quote=False)
+    """Escaped, and a number stays on the line of its ≈."""
+    return text if isinstance(text, Markup) else html.escape(text, quote=False).replace("≈ ", "≈&nbsp;")
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> str:

@@ -31,7 +31,7 @@ def from_6d(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 6, or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.2 (p. 4-5); derivative in :mod:`.decoders`.
+    Source: Zhou et al. 2019, p. 4-5; derivative in :mod:`.decoders`.
 
     >>> from_6d(torch.tensor([2.0, 0.0, 0.0, 5.0, 3.0, 0.0]))
     tensor([[1., 0., 0.],
@@ -55,7 +55,7 @@ def to_6d(R: Tensor, *, check: bool = True) -> Tensor:
     Raises:
         ValueError: R is not a rotation (with ``check``), or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.2 (p. 4).
+    Source: Zhou et al. 2019, p. 4.
 
     >>> to_6d(torch.eye(3))
     tensor([1., 0., 0., 0., 1., 0.])
@@ -79,7 +79,7 @@ def from_9d(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 9, or the dtype is neither float32 nor float64.
 
-    Source: Levinson et al. 2020, section 3; ``from_9d_svd`` is the slow twin.
+    Source: Levinson et al. 2020; ``from_9d_svd`` is the slow twin.
 
     >>> from_9d(torch.tensor([3.0, 0, 0, 0, 2, 0, 0, 0, 1]))
     tensor([[1., 0., 0.],
@@ -103,7 +103,7 @@ def to_9d(R: Tensor, *, check: bool = True) -> Tensor:
     Raises:
         ValueError: R is not a rotation (with ``check``), or the dtype is neither float32 nor float64.
 
-    Source: Levinson et al. 2020, section 3.
+    Source: Levinson et al. 2020.
 
     >>> to_9d(torch.eye(3))
     tensor([1., 0., 0., 0., 1., 0., 0., 0., 1.])

@@ -27,7 +27,7 @@ def from_columns(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not of the form n^2 - n, or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.2, the map f_GS (p. 4-5).
+    Source: Zhou et al. 2019, p. 4-5, the map f_GS.
 
     >>> from_columns(torch.tensor([2.0, 0.0]))
     tensor([[1., 0.],
@@ -72,7 +72,7 @@ def to_columns(R: Tensor, *, check: bool = True) -> Tensor:
     Raises:
         ValueError: R is not a rotation (with ``check``), or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.2, the map g_GS (p. 4).
+    Source: Zhou et al. 2019, p. 4, the map g_GS.
 
     >>> to_columns(torch.eye(3))
     tensor([1., 0., 0., 0., 1., 0.])
@@ -96,7 +96,7 @@ def from_projected_columns(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not of the form n^2 - 2n + 2, or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.3 (p. 5-6), with one projection per column.
+    Source: Zhou et al. 2019, p. 5-6, with one projection per column.
 
     >>> R = from_projected_columns(to_projected_columns(torch.eye(4, dtype=torch.float64)))
     >>> torch.allclose(R, torch.eye(4, dtype=torch.float64))
@@ -125,7 +125,7 @@ def to_projected_columns(R: Tensor, *, check: bool = True) -> Tensor:
     Raises:
         ValueError: R is not a rotation (with ``check``), or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.3 (p. 5-6), with one projection per column.
+    Source: Zhou et al. 2019, p. 5-6, with one projection per column.
 
     >>> to_projected_columns(torch.eye(3))
     tensor([1., 0., 0., 1., 0.])
@@ -147,7 +147,7 @@ def from_5d(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 5, or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.3 (p. 5-6), without the scaling of the published decoder.
+    Source: Zhou et al. 2019, p. 5-6, without the scaling of the published decoder.
 
     >>> from_5d(torch.tensor([2.0, 0.0, 0.0, 1.0, 0.0]))
     tensor([[1., 0., 0.],
@@ -171,7 +171,7 @@ def to_5d(R: Tensor, *, check: bool = True) -> Tensor:
     Raises:
         ValueError: R is not a rotation (with ``check``), or the dtype is neither float32 nor float64.
 
-    Source: Zhou et al. 2019, section 4.3 (p. 5-6).
+    Source: Zhou et al. 2019, p. 5-6.
 
     >>> to_5d(torch.eye(3))
     tensor([1., 0., 0., 1., 0.])

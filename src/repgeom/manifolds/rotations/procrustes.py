@@ -58,7 +58,7 @@ def nearest_rotation(M: Tensor) -> Tensor:
     Raises:
         ValueError: the last two dimensions are not (3, 3), or the dtype is neither float32 nor float64.
 
-    Source: Levinson et al. 2020, section 3; Umeyama 1991 for the determinant.
+    Source: Levinson et al. 2020; Umeyama 1991 for the determinant.
 
     >>> nearest_rotation(torch.diag(torch.tensor([3.0, 2.0, 1.0])))
     tensor([[1., 0., 0.],
@@ -192,7 +192,7 @@ def from_9d_svd(x: Tensor) -> Tensor:
     Raises:
         ValueError: the last dimension is not 9, or the dtype is neither float32 nor float64.
 
-    Source: Levinson et al. 2020, section 3.
+    Source: Levinson et al. 2020.
 
     >>> from_9d_svd(torch.tensor([3.0, 0, 0, 0, 2, 0, 0, 0, 1])).diagonal()
     tensor([1., 1., 1.])

@@ -178,7 +178,7 @@ def mean(Rs: Tensor, weights: Tensor | None = None) -> Tensor:
         ValueError: wrong dimensions or dtype, no rotations, negative weights or weights summing to zero; or no
             convergence, which happens for samples spread over the whole group.
 
-    Source: Manton 2004; Hartley et al. 2013, "Rotation averaging", section 5.
+    Source: Manton 2004; Hartley et al. 2013, "Rotation averaging".
 
     >>> v = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.0, 0.3]], dtype=torch.float64)
     >>> to_rotvec(mean(from_rotvec(v)))
@@ -234,7 +234,7 @@ def project(M: Tensor) -> Tensor:
     Raises:
         ValueError: as :func:`nearest_rotation`.
 
-    Source: Levinson et al. 2020, section 3.
+    Source: Levinson et al. 2020.
 
     >>> project(2 * torch.eye(3))
     tensor([[1., 0., 0.],
