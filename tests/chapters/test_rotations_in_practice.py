@@ -292,6 +292,37 @@ def test_chain_networks_learn_and_are_read_in_three_ways(both_sides: bool) -> No
     assert bool((readings["largest"] >= readings["middle"]).all() & (readings["middle"] >= readings["smallest"]).all())
 
 
+class Oracle:
+    """Writes the true turns, with the root's bone tilted by a share of the way to the child's markers' centroid."""
+
+    seeds = (0,)
+
+    def __init__(self, share: float, child_sign: float = 1.0) -> None:
+        self.share, self.child_sign = share, child_sign
+
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen = x.unflatten(-1, (6, 3))
+        root = (seen[..., :3, :] / 0.3).mT
+        joint = 0.5 * root[..., 1]
+        child = root.mT @ ((seen[..., 3:, :] - joint.unsqueeze(-2)) / 0.3).mT
+        centroid = seen[..., 3:, :].mean(-2)
+        root = root.clone()
+        root[..., 1] += self.share * (centroid - joint) / 0.5
+        child[..., 2] *= self.child_sign
+        return {"raw9": torch.stack([root, child], -3).flatten(-2)}
+
+
+def test_raw_readings_of_known_answers() -> None:
+    exact = practice.raw_readings(Oracle(0.0), 200)
+    for way in ("as written", "nearest rotation", "Gram-Schmidt", "as released"):
+        assert float(exact[way]) < 1e-3
+    assert float(exact["tilt"].abs()) < 1e-5 and float(exact["mirrors"]) == 0.0
+    assert float(practice.raw_readings(Oracle(0.75), 200)["tilt"]) == pytest.approx(0.75, abs=1e-4)
+    mirrored = practice.raw_readings(Oracle(0.0, child_sign=-1.0), 200)
+    assert float(mirrored["mirrors"]) == 1.0
+    assert float(mirrored["Gram-Schmidt"]) < 1e-3 < 5 < float(mirrored["as released"])  # only mirrors tell them apart
+
+
 def test_full_turn_moves_one_body_and_comes_home() -> None:
     R = rotations.random_rotations(2, generator=generator())
     loop = practice.full_turn(R, body=1, axis=0, n=7)

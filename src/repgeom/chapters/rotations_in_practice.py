@@ -558,12 +558,14 @@ def chain_errors_cm(networks: Networks, poses: int, both_sides: bool = False) ->
 
 
 def raw_readings(networks: Networks, poses: int, both_sides: bool = False) -> dict[str, Tensor]:
-    """What the chain's "raw9" networks wrote, read in three ways, and its shape; one number per seed.
+    """What the chain's "raw9" networks wrote, read in four ways, and its shape; one number per seed.
 
     "as written" sends the nine numbers through the chain as they are; "nearest rotation" projects them first;
-    "as released" makes the columns orthonormal and leaves the determinant alone. "mirrors" is the share of child
+    "Gram-Schmidt" reads the first two columns as 6D; "as released" makes all three columns orthonormal and leaves the
+    determinant alone, so that only mirrors tell it from "Gram-Schmidt". "mirrors" is the share of child
     matrices with a negative determinant; "largest", "middle" and "smallest" are their mean singular values; "evenness"
-    is the mean |cosine| between the smallest right singular vector and (1, 1, 1), the centroid of the child's markers.
+    is the mean |cosine| between the smallest right singular vector and (1, 1, 1), the centroid of the child's markers;
+    "tilt" is how far the bone that M draws goes from the child's joint (0) towards that centroid (1).
     """
     R = Streams(networks.seeds, salt=2_000_003).rotations(poses, 2)
     with torch.no_grad():
@@ -571,14 +573,19 @@ def raw_readings(networks: Networks, poses: int, both_sides: bool = False) -> di
     readings = {
         "as written": M,
         "nearest rotation": rotations.project(M),
+        "Gram-Schmidt": rotations.from_6d(M[..., :2].mT.flatten(-2)),
         "as released": matrix_without_determinant(M),
     }
     _, s, Vh = torch.linalg.svd(M[:, :, 1])
+    joint = chain_points(R)[0][..., 1, :]
+    way = markers(R)[..., 3:, :].mean(-2) - joint
+    tilt = ((chain_points(M)[0][..., 1, :] - joint) * way).sum(-1) / way.square().sum(-1)
     return {
         **{name: _marker_cm(P, R, both_sides).mean(1) for name, P in readings.items()},
         "mirrors": (torch.linalg.det(M[:, :, 1]) < 0).float().mean(1),
         **dict(zip(("largest", "middle", "smallest"), s.mean(1).unbind(-1), strict=True)),
         "evenness": (Vh[:, :, 2].sum(-1).abs() / math.sqrt(3)).mean(1),
+        "tilt": tilt.mean(1),
     }
 
 
