@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from repgeom.cli import inputs, pages, site
+from repgeom.cli import compare, inputs, pages, site
 from repgeom.cli.run import is_stale
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,15 @@ def test_imports_point_downwards(path):
 @pytest.mark.parametrize("page", pages.all_pages(ROOT), ids=lambda p: p.slug)
 def test_the_committed_run_is_that_of_this_code(page):
     assert not is_stale(page), f"repgeom run {page.slug}"
+
+
+@pytest.mark.parametrize("page", pages.all_pages(ROOT), ids=lambda p: p.slug)
+@pytest.mark.parametrize("scale", ["ci", "full"])
+def test_committed_records_agree_with_themselves(page, scale):
+    record = pages.load_record(page, scale)
+    assert {
+        c["id"]: compare.contradiction(c) for c in (record or {}).get("claims", []) if compare.contradiction(c)
+    } == {}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "chapters").glob("*.py")), ids=lambda p: p.stem)

@@ -53,6 +53,12 @@ def test_new_refuses_bad_slugs(book: Path, cli: Cli, slug: str) -> None:
     assert result.exit_code == 2 and "at most 25" in result.output
 
 
+@pytest.mark.parametrize("slug", ["class", "lambda", "import"])
+def test_new_refuses_words_of_python(book: Path, cli: Cli, slug: str) -> None:
+    result = cli("new", slug)
+    assert result.exit_code == 2 and "word of Python" in result.output and not (book / "src").exists()
+
+
 def test_new_refuses_a_taken_slug(book: Path, cli: Cli) -> None:
     result = cli("new", "demo")
     assert result.exit_code == 2 and "book/demo.md exists" in result.output
@@ -96,11 +102,81 @@ def test_ledger_rows(executed: Path) -> None:
 def test_ledger_joins_scales(executed: Path) -> None:
     records = executed / "book" / "records"
     full = json.loads((records / "demo.ci.json").read_text())
-    full["claims"] = [{**full["claims"][0], "value": 2.5}, {**full["claims"][0], "id": "only-full"}]
+    full["claims"] = [
+        {**full["claims"][0], "value": 2.5, "verdict": "not reproduced"},
+        {**full["claims"][0], "id": "only-full"},
+    ]
     (records / "demo.full.json").write_text(json.dumps(full))
     rows = {row["id"]: row for row in ledger.rows(executed)}
     assert (rows["two"]["ci_value"], rows["two"]["full_value"]) == (2.0, 2.5)
     assert rows["only-full"]["ci_value"] is None and list(rows) == ["two", "small", "only-full"]
+
+
+def without(key: str) -> Callable[[dict], object]:
+    return lambda record: record["claims"][0].pop(key)
+
+
+MISSHAPEN: list[tuple[Callable[[dict], object], str]] = [
+    (lambda r: r["claims"].append(r["claims"][0]), "claim 'two' stands there twice"),
+    (lambda r: r.update(claims={}), "'claims' is not a list"),
+    (lambda r: r.update(claims=[3]), "claim number 0 has no id"),
+    (without("id"), "claim number 0 has no id"),
+    (without("low"), "claim 'two' has no 'low'"),
+    (lambda r: r["claims"][0].update(value="2"), "claim 'two': 'value' is '2'"),
+    (lambda r: r["claims"][0].update(value=float("nan")), "claim 'two': 'value' is nan"),
+    (lambda r: r["claims"][1].update(samples=[1.0, None]), "claim 'small': 'samples' is [1.0, None]"),
+    (lambda r: r["claims"][1].update(interval=[1.0]), "claim 'small': 'interval' is [1.0]"),
+    (lambda r: r["claims"][0].update(low=3.0), "claim 'two': 'low' is above 'high'"),
+    (lambda r: r["claims"][0].update(kind="guess"), "claim 'two': 'kind' is 'guess'"),
+    (lambda r: r.update(results=[]), "'results' is not a table"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISSHAPEN)
+@pytest.mark.parametrize("words", [["ledger"], ["rerun", "demo"]])
+def test_misshapen_records_are_one_line(
+    executed: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict], object],
+    message: str,
+    words: list[str],
+) -> None:
+    from repgeom.cli import rerun
+    from repgeom.cli.pages import Page
+    from repgeom.cli.run import is_stale
+
+    monkeypatch.setattr(rerun, "execute_all", lambda *words: pytest.fail("executed before the record was read"))
+    path = executed / "book" / "records" / "demo.ci.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    result = cli(*words)
+    said = f"Error: record demo.ci.json cannot be read ({message}); restore it from version control\n"
+    assert (result.exit_code, result.output) == (1, said)
+    assert is_stale(Page(executed, "demo"))
+
+
+@pytest.mark.parametrize("scale", ["ci", "full"])
+def test_a_record_that_contradicts_itself_is_not_published(
+    executed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, scale: str
+) -> None:
+    from repgeom.cli import site
+    from repgeom.cli.pages import Page
+    from repgeom.cli.run import is_stale
+
+    monkeypatch.setattr(site, "render", lambda root: pytest.fail("rendered"))
+    page = Page(executed, "demo")
+    assert not is_stale(page)
+    record = json.loads(page.record("ci").read_text())
+    record["claims"][1]["verdict"] = "not reproduced"
+    page.record(scale).write_text(json.dumps(record))
+    for words in (["ledger"], ["book", "--no-run", "--quiet"]):
+        result = cli(*words)
+        line = result.output.splitlines()[-1]
+        assert result.exit_code == 1 and line.startswith(f"Error: record demo.{scale}.json, claim 'small' contradicts")
+    if scale == "ci":
+        assert is_stale(page)
 
 
 def test_ledger_formats_agree(executed: Path, cli: Cli) -> None:
@@ -154,6 +230,28 @@ def test_bench_shows_output_and_passes_the_status_on(
     assert cli("bench", "-k", "ratio", "--benchmark-max-time=0.01", "--benchmark-min-rounds=2").exit_code == 0
     assert "ratio True" in capfd.readouterr().out
     assert cli("bench").exit_code == 1
+    result = cli("bench", "-k", "nothing_of_this_name")
+    assert (result.exit_code, result.output) == (2, "Error: no benchmark selected\n")
+    result = cli("bench", "--no-such-option")
+    assert (result.exit_code, result.output) == (2, "Error: pytest did not run (status 4)\n")
+    assert not (book / ".benchmarks").exists() and (book / "_build" / "benchmarks").is_dir()
+
+
+def test_the_configuration_of_pytest_leaves_no_benchmarks_folder(book: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    (book / "test_one.py").write_text("def test_one():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(root / "tests" / "pytest.ini"), "--rootdir", "."]
+    done = subprocess.run([*command, "-p", "no:nbval", "-o", f"addopts={ini_options(root)}", "test_one.py"], cwd=book)
+    assert done.returncode == 0 and not (book / ".benchmarks").exists()
+
+
+def ini_options(root: Path) -> str:
+    """The options of tests/pytest.ini without those of nbval."""
+    import configparser
+
+    parser = configparser.ConfigParser()
+    parser.read(root / "tests" / "pytest.ini")
+    return " ".join(word for word in parser["pytest"]["addopts"].split() if "benchmark" in word)
 
 
 HELP = """

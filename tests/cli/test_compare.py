@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from repgeom.cli.compare import compare, drift_band
+from repgeom.cli.compare import PASSING, compare, drift_band
 from repgeom.repro.claims import Claim, Expectation, at_most, equals, numbers_of
 
 SAMPLES = [1.0, 1.2, 1.4, 1.1, 1.3]
@@ -43,9 +43,11 @@ def test_rounding_noise_is_no_drift() -> None:
 
 def test_drift_overrides_with_an_absolute_band() -> None:
     for new, expected in ((1.6, "ok"), (1.7, "drifted"), (1.4, "ok"), (1.3, "drifted")):
-        assert status(record(claim(1.5, at_most(2))), claim(new, at_most(2), drift=0.125)) == expected
+        old = claim(1.5, at_most(2), drift=0.125)
+        assert status(record(old), claim(new, at_most(2), drift=0.125)) == expected
     shifted = [s + 0.05 for s in SAMPLES]
-    assert status(record(claim(SAMPLES, at_most(9))), claim(shifted, at_most(9), drift=0.01)) == "drifted"
+    old = claim(SAMPLES, at_most(9), drift=0.01)
+    assert status(record(old), claim(shifted, at_most(9), drift=0.01)) == "drifted"
 
 
 def test_band_is_three_standard_errors_widened_by_student() -> None:
@@ -146,9 +148,36 @@ def test_claims_that_come_and_go_fail() -> None:
     assert [o.status for o in compare(record(a), [record(a), record()])] == ["missing"]  # gone at one seed
 
 
-def test_skipped_is_reported_and_never_passed_or_failed() -> None:
+def test_skipped_passes_only_where_the_re_run_has_no_data() -> None:
     there, away = claim(1.0, at_most(2)), claim(None, at_most(2))
     (outcome,) = compare(record(there), [record(away)])
     assert (outcome.status, outcome.verdict, outcome.value) == ("skipped", "skipped", None)
-    assert status(record(away), there) == "skipped"
+    assert outcome.status in PASSING
+    assert status(record(away), away) == "skipped"
+    assert status(record(away), there) == "record has no number" and "record has no number" not in PASSING
+    empirical = claim(SAMPLES, at_most(2))
+    assert status(record(empirical), away) == "skipped"
+    assert status(record(empirical), claim(None, at_most(3))) == "expectation changed"
     assert status(record({**away, "verdict": "reproduced"}), away) == "record contradicts itself"
+
+
+@pytest.mark.parametrize("numbers", [{"samples": SAMPLES}, {"interval": [1.0, 1.5]}])
+def test_a_number_hidden_behind_skipped_is_a_contradiction(numbers: dict) -> None:
+    away = claim(None, at_most(2))
+    assert status(record({**away, **numbers}), away) == "record contradicts itself"
+
+
+@pytest.mark.parametrize("key", ["expect", "paper", "says", "source", "unit", "drift"])
+@pytest.mark.parametrize("value", [1.0, None])
+def test_a_record_must_say_what_the_page_says(key: str, value: float | None) -> None:
+    honest = claim(value, at_most(2))
+    (outcome,) = compare(record({**honest, key: 9.0 if key == "drift" else "something else"}), [record(honest)])
+    assert outcome.status == "text differs from the page" and outcome.status not in PASSING
+    assert outcome.detail.startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize("change", [{"value": 9e-13}, {"interval": [0.0, 9e-13]}])
+def test_tiny_numbers_are_falsified_no_more_easily(change: dict) -> None:
+    honest = claim([s * 1e-14 for s in SAMPLES], at_most(1e-9))
+    assert status(record(honest), honest) == "ok"
+    assert status(record({**honest, **change}), honest) == "record contradicts itself"

@@ -77,7 +77,7 @@ def test_what_is_sanitised(page_of: Callable[..., Page], cli: Callable) -> None:
 
 def test_cells_on_missing_data_are_executed_but_not_compared(page_of: Callable[..., Page], cli: Callable) -> None:
     record = "import os, pathlib\nfolder = os.environ.get('REPGEOM_RECORD_DIR')\n"
-    record += "if folder:\n    pathlib.Path(folder, 'real.ci.json').write_text('{}')"
+    record += "if folder:\n    pathlib.Path(folder, 'real.ci.json').write_text('{\"format\": 1, \"claims\": []}')"
     page = page_of("real", record, ":tags: [data-hands]\nprint('loaded 5')", "print('always 5')")
     cli("run", "real")
     twin = page.twin.read_text()

@@ -174,3 +174,24 @@ def test_part_selects_its_chapters(book: Path, page_of: Callable[..., Page]) -> 
     page_of("unlisted", "x = 1")
     assert [p.slug for p in select(book, ())] == ["demo", "unlisted"]
     assert [p.slug for p in select(book, (), "First steps")] == ["demo"]
+
+
+def test_out_has_a_default(executed: Path, out: Path, cli: Cli, no_execution: None) -> None:
+    shutil.copytree(out, executed / "_build" / "rerun")
+    assert cli("rerun", "demo").exit_code == 0
+    assert (executed / "_build" / "rerun" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_out_that_cannot_be_used_is_one_line(executed: Path, tmp_path: Path, cli: Cli, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = cli("rerun", "demo", "--out", str(tmp_path / place))
+    assert result.exit_code == 2 and result.output.count("\n") == 1 and "cannot be used" in result.output
+
+
+def test_at_full_scale_a_claim_missing_from_the_record_fails(executed: Path) -> None:
+    page = Page(executed, "demo")
+    run = json.loads(page.record("ci").read_text())
+    record = {**run, "claims": run["claims"][1:]}
+    report = rerun.chapter_report(page, "", "full", record, [run], "")
+    assert [claim["status"] for claim in report["claims"]] == ["new", "ok"]

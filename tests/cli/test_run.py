@@ -59,7 +59,8 @@ def test_a_changed_claim_replaces_the_record(executed: Path, cli: Cli) -> None:
     assert "? inconclusive" in page.twin.read_text()
 
 
-RECORD = "import os, pathlib\npathlib.Path(os.environ['REPGEOM_RECORD_DIR'], 'demo.ci.json').write_text('{}')"
+EMPTY = '{"format": 1, "claims": []}'
+RECORD = f"import os, pathlib\npathlib.Path(os.environ['REPGEOM_RECORD_DIR'], 'demo.ci.json').write_text('{EMPTY}')"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ RECORD = "import os, pathlib\npathlib.Path(os.environ['REPGEOM_RECORD_DIR'], 'de
         ([RECORD, "print('/usr/share/x')"], "prints /usr/share, a path that only this machine has"),
         ([RECORD, "import os; os._exit(1)"], "the cell that starts 'import os; os._exit(1)': the kernel died"),
         (["y = 1"], "wrote no record"),
+        ([RECORD.replace("[]", "3")], "wrote a record that cannot be read ('claims' is not a list)"),
     ],
 )
 def test_failing_pages_say_where_and_overwrite_nothing(
@@ -158,3 +160,15 @@ def test_only_one_gpu_cell(executed: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_options_that_do_not_go_together(book: Path, cli: Cli) -> None:
     assert "needs --gpu" in cli("run", "--only", "long", "demo").output
     assert "--changed belongs" in cli("run", "--gpu", "--changed").output
+
+
+def test_only_does_not_write_over_a_record_that_cannot_be_read(
+    executed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = executed / "book" / "records" / "demo.full.json"
+    full.write_text('{"results": {"wide": ')
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(notebooks, "execute", lambda *words: pytest.fail("executed"))
+    result = cli("run", "--gpu", "--only", "long", "demo")
+    assert result.exit_code == 1 and "record demo.full.json cannot be read" in result.output
+    assert full.read_text() == '{"results": {"wide": '

@@ -116,3 +116,34 @@ def test_broken_twin_is_one_clear_line(book: Path, cli: Cli) -> None:
     result = cli("sync")
     assert result.exit_code == 1
     assert result.output.startswith("Error: demo.ipynb: not a notebook") and result.output.count("\n") == 1
+
+
+def test_a_damaged_header_is_noticed(executed: Path, cli: Cli) -> None:
+    md = executed / "book" / "demo.md"
+    md.write_text(md.read_text().replace("---\n", "---  \n", 1))
+    assert cli("sync", "--check").exit_code == 0  # trailing blanks do not damage it
+    md.write_text(md.read_text().replace("---", "--", 1))
+    result = cli("sync", "--check")
+    assert result.exit_code == 1 and result.output.count("\n") == 1
+    assert "no page for demo.ipynb, demo.ci.json" in result.output
+
+
+def test_empty_parts_of_the_table_of_contents(book: Path) -> None:
+    from repgeom.cli.pages import parts
+
+    toc = book / "_toc.yml"
+    toc.write_text(toc.read_text() + "- caption: Later\n  chapters:\n")
+    assert parts(book) == [("First steps", ["demo"]), ("Later", [])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- a", "just words", "parts: 3", "parts: [book/demo]", "parts: [{chapters: {file: book/demo}}]",
+     "chapters: [{file: 3}]", "chapters: [book/demo]", "chapters: [{file: book/demo, sections: 3}]", "a: [",
+    ],
+)  # fmt: skip
+def test_a_misshapen_table_of_contents_is_one_line(book: Path, cli: Cli, text: str) -> None:
+    (book / "_toc.yml").write_text(text)
+    result = cli("sync", "--check")
+    assert result.exit_code == 2 and result.output.count("\n") == 1
+    assert result.output.startswith("Error: _toc.yml cannot be read: ")

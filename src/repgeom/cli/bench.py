@@ -8,6 +8,8 @@ import click
 
 from repgeom.cli import Failure
 
+STORAGE = "--benchmark-storage=file://_build/benchmarks"  # it makes this folder even when nothing is stored
+
 
 @click.command(short_help="Speed as ratios to peers and limits.", context_settings={"ignore_unknown_options": True})
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -29,8 +31,11 @@ def bench(pytest_arguments: tuple[str, ...]) -> None:
     if not any(folder.glob("test_*.py")):
         raise Failure("no benchmarks in tests/benchmarks", 2)
     command = [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", "-s"]
-    command += ["-o", "addopts=-p no:cacheprovider --import-mode=importlib", "-o", "norecursedirs=_build .*"]
+    command += ["-o", f"addopts=-p no:cacheprovider --import-mode=importlib {STORAGE}", "-o", "norecursedirs=_build .*"]
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run([*command, *pytest_arguments, str(folder)], cwd=root, env={**os.environ, **threads})
+    if done.returncode == 1:
+        raise Failure("a target was missed, or an answer disagreed: see above", 1)
     if done.returncode:
-        raise Failure("a target was missed, or an answer disagreed: see above", 1 if done.returncode == 1 else 2)
+        none = done.returncode == 5
+        raise Failure("no benchmark selected" if none else f"pytest did not run (status {done.returncode})", 2)

@@ -17,7 +17,8 @@ def book(no_run: bool, quiet: bool) -> None:
     Example:
       repgeom book
 
-    Exit statuses: 0 built, 1 a page has an unknown tag or the site has a warning, 3 a page failed to execute.
+    Exit statuses: 0 built, 1 a page has an unknown tag, a record contradicts
+    itself or the site has a warning, 3 a page failed to execute.
     """
     from repgeom.cli.pages import all_pages, find_root
     from repgeom.cli.run import is_stale, run_page

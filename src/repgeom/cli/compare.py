@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from repgeom.cli import Failure
+from repgeom.cli.pages import Page, load_record
 from repgeom.repro import claims as rules
 
 RELATIVE = 1e-6  # exact numbers
@@ -15,8 +17,10 @@ SIGMAS = 3.0
 OK, SETTLED, SKIPPED, UNCOMPARED = "ok", "settled", "skipped", "nothing to compare"
 MISSING, NEW = "missing", "new"
 CONTRADICTS, MOVED_GOAL = "record contradicts itself", "expectation changed"
+OTHER_TEXT, NO_NUMBER = "text differs from the page", "record has no number"
 VERDICT, DRIFT = "verdict changed", "drifted"
 PASSING = (OK, SETTLED, SKIPPED, UNCOMPARED)
+TEXTS = ("expect", "paper", "says", "source", "unit", "drift")
 
 
 @dataclass
@@ -104,17 +108,24 @@ def pool(found: list[dict[str, Any]]) -> dict[str, Any]:
 def judge(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
     """Status and reason for one claim; the record is distrusted first.
 
-    A verdict that changes is a failure, but for one case: the record is inconclusive, and more samples than it has
-    settle the question without leaving the band.
+    What surrounds the numbers must be what the page says. A verdict that changes is a failure, but for one case: the
+    record is inconclusive, and more samples than it has settle the question without leaving the band. A claim may be
+    skipped here, where its data are missing; a record without a number says nothing and fails.
     """
     wrong = contradiction(old)
     if wrong:
         return CONTRADICTS, wrong
-    if rules.SKIPPED in (old["verdict"], new["verdict"]):
-        return SKIPPED, "the data set was not available " + ("here" if new["value"] is None else "for the record")
-    for key in ("kind", "low", "high"):
+    unknown = old["value"] is None or new["value"] is None  # then the kind of the claim is unknown too
+    for key in ("low", "high") if unknown else ("kind", "low", "high"):
         if old[key] != new[key]:
             return MOVED_GOAL, f"{key}: {old[key]} in the record, {new[key]} in the page"
+    for key in TEXTS:
+        if old[key] != new[key]:
+            return OTHER_TEXT, f"{key}: {old[key]!r} in the record, {new[key]!r} in the page"
+    if new["value"] is None:
+        return SKIPPED, "the data set was not available here"
+    if old["value"] is None:
+        return NO_NUMBER, "it was skipped for the record; run the page where its data are"
     changed = f"{old['verdict']} in the record, {new['verdict']} in the re-run"
     settled = old["verdict"] == rules.INCONCLUSIVE and len(new["samples"]) > len(old["samples"])
     if old["verdict"] != new["verdict"] and not settled:
@@ -132,21 +143,38 @@ def judge(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, str]:
 def contradiction(claim: dict[str, Any]) -> str:
     """Why a recorded claim cannot be what a run wrote, or an empty string."""
     if claim["value"] is None:
-        return "" if claim["verdict"] == rules.SKIPPED else f"no value, yet {claim['verdict']}"
+        if claim["verdict"] != rules.SKIPPED:
+            return f"no value, yet {claim['verdict']}"
+        return "no value, yet samples or an interval" if claim["samples"] or claim["interval"] is not None else ""
     if claim["kind"] == "empirical":
         mean = float(np.mean(claim["samples"])) if claim["samples"] else math.nan
-        if not _close(mean, float(claim["value"])):
+        scale = max(map(abs, claim["samples"]), default=0.0)
+        if not _close(mean, float(claim["value"]), scale):
             return f"the samples have mean {mean:.6g}, the value says {claim['value']:.6g}"
         bounds = rules.interval(claim["samples"])
         said = claim["interval"]
-        if (bounds is None) != (said is None) or (bounds and not all(map(_close, bounds, said))):
+        if (bounds is None) != (said is None) or (
+            bounds and not all(_close(a, b, scale) for a, b in zip(bounds, said, strict=True))
+        ):
             return f"the samples give the interval {bounds}, the record says {said}"
     derived = rules.verdict_of(claim)
     return "" if derived == claim["verdict"] else f"the numbers give '{derived}', the record says '{claim['verdict']}'"
 
 
-def _close(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=FLOOR)
+def load_consistent(page: Page, scale: str) -> dict[str, Any] | None:
+    """The committed record for those who publish it: Failure where a claim in it contradicts itself."""
+    record = load_record(page, scale)
+    for claim in (record or {}).get("claims", []):
+        wrong = contradiction(claim)
+        if wrong:
+            name = page.record(scale).name
+            raise Failure(f"record {name}, claim '{claim['id']}' contradicts itself: {wrong}; run the page again")
+    return record
+
+
+def _close(a: float, b: float, scale: float) -> bool:
+    """Equal but for rounding in a sum of numbers of size ``scale``; tiny numbers get no allowance of their own."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12 * scale)
 
 
 def drift_band(old: dict[str, Any], new: dict[str, Any]) -> tuple[float, str]:

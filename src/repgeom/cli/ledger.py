@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from repgeom.cli import Failure
-
 
 @click.command(short_help="All claims of all chapters.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
@@ -20,7 +18,7 @@ def ledger(form: str) -> None:
     Example:
       repgeom ledger --format csv > claims.csv
 
-    Exit statuses: 0 listed, 1 a record cannot be read.
+    Exit statuses: 0 listed, 1 a record cannot be read or contradicts itself.
     """
     from repgeom.cli.pages import find_root
 
@@ -35,15 +33,12 @@ def rows(root: Path) -> list[dict[str, Any]]:
     ci_verdict, full_value, full_interval, full_samples, full_verdict, link (``slug.html#claim-id``, relative to the
     folder of the pages). Values are as in the record; None where a record at that scale does not have the claim.
     """
+    from repgeom.cli.compare import load_consistent
     from repgeom.cli.pages import all_pages, part_of
-    from repgeom.repro import records
 
     captions, found = part_of(root), []
     for page in all_pages(root):
-        try:
-            by_scale = {scale: records.load(page.slug, scale, root / "book" / "records") for scale in ("ci", "full")}
-        except ValueError as error:
-            raise Failure(str(error), 1) from None
+        by_scale = {scale: load_consistent(page, scale) for scale in ("ci", "full")}
         claims = {scale: {c["id"]: c for c in (by_scale[scale] or {}).get("claims", [])} for scale in by_scale}
         for name in [*claims["ci"], *(n for n in claims["full"] if n not in claims["ci"])]:
             first = claims["ci"].get(name) or claims["full"][name]

@@ -1,5 +1,6 @@
 """``repgeom new``: the three hand-written files of a chapter."""
 
+import keyword
 from pathlib import Path
 from string import Template
 
@@ -146,6 +147,8 @@ def new(slug: str) -> None:
     root = find_root()
     if not SLUG.fullmatch(slug) or len(slug) > LONGEST_SLUG:
         raise Failure(f"slug '{slug}': lower-case letters, digits and '_', a letter first, at most {LONGEST_SLUG}", 2)
+    if keyword.iskeyword(slug):
+        raise Failure(f"slug '{slug}' is a word of Python and cannot name its module; take another noun", 2)
     for path in contents(root, slug):
         if path.exists():
             raise Failure(f"slug '{slug}' is taken: {path.relative_to(root)} exists", 2)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from repgeom.cli import Failure
-from repgeom.cli.pages import Page
+from repgeom.cli.pages import Page, load_record, misshapen
 
 
 @click.command(short_help="Execute pages, store outputs and records.")
@@ -54,12 +54,20 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool, only: str | None) -> N
 
 
 def is_stale(page: Page) -> bool:
-    """Whether a page must be executed: no record, other inputs than its record, or other outputs than its run left."""
+    """Whether a page must be executed.
+
+    That is so without a record that can be read and agrees with itself, with other inputs than its record, and with
+    other outputs than its run left.
+    """
+    from repgeom.cli.compare import contradiction
     from repgeom.cli.inputs import digest
     from repgeom.cli.notebooks import build, outputs_hash
 
-    known = read_record(page.record("ci"))
-    if known is None or not page.twin.is_file():
+    try:
+        known = load_record(page, "ci")
+    except Failure:
+        return True
+    if known is None or not page.twin.is_file() or any(map(contradiction, known["claims"])):
         return True
     notebook = build(page)
     return known.get("inputs") != digest(page, notebook) or known.get("outputs") != outputs_hash(notebook)
@@ -89,6 +97,7 @@ def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
     from repgeom.repro import records
 
     start, scale = time.perf_counter(), "full" if gpu else "ci"
+    others = (load_record(page, scale) or {}).get("results", {}) if only else {}
     notebook = build(page)
     inputs = digest(page, notebook, scale)
     with tempfile.TemporaryDirectory(prefix="repgeom-") as folder:
@@ -99,10 +108,13 @@ def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
         record = read_record(Path(folder, f"{page.slug}.{scale}.json"))
     if record is None:
         raise Failure(f"book/{page.md.name} wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
+    wrong = misshapen(record)
+    if wrong:
+        raise Failure(f"book/{page.md.name} wrote a record that cannot be read ({wrong})", 3)
     if only and only not in record["results"]:
         raise Failure(f"book/{page.md.name}: no gpu cell stored a result '{only}'", 2)
     if only:
-        record["results"] = {**(read_record(page.record(scale)) or {}).get("results", {}), **record["results"]}
+        record["results"] = {**others, **record["results"]}
     if gpu:
         notebook = with_gpu_outputs(page, notebook, only)
     notebook = settle(page, notebook, read_twin(page))

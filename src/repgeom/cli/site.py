@@ -110,10 +110,11 @@ def build(root: Path) -> Path:
         ``root/_build/html/index.html``.
 
     Raises:
-        Failure: Jupyter Book warned about something; the message holds the warnings.
+        Failure: A record contradicts itself, or Jupyter Book warned about something; the message says what.
     """
     from repgeom.cli import colab
 
+    ledger.rows(root)  # before anything is rendered: a page would show its numbers
     digest = sources_digest(root)
     out, stamp = root / "_build" / "html", root / "_build" / "site.json"
     stamp.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from repgeom.cli import Failure
 
 
 @click.command(short_help="Texts of pages to notebooks, one way.")
-@click.option("--check", is_flag=True, help="Write nothing; name the twins that differ from their text.")
+@click.option("--check", is_flag=True, help="Write nothing; name what differs from the texts.")
 def sync(check: bool) -> None:
     """Make the notebook of every page anew from its text.
 
@@ -19,15 +19,19 @@ def sync(check: bool) -> None:
     Example:
       repgeom sync --check
 
-    Exit statuses: 0 in step, 1 a twin is stale (--check) or a page has an unknown tag.
+    Exit statuses: 0 in step, 1 a page has an unknown tag or, with --check, a twin is stale or a twin or record has
+    no page.
     """
     from repgeom.cli.pages import find_root
 
     root = find_root()
     if check:
         stale = stale_twins(root)
-        if stale:
-            raise Failure(f"differs from its text: {', '.join(stale)}; run: repgeom sync", 1)
+        lost = without_page(root)
+        said = [f"differs from its text: {', '.join(stale)}; run: repgeom sync"] if stale else []
+        said += [f"no page for {', '.join(lost)}: is the header of its text damaged?"] if lost else []
+        if said:
+            raise Failure("; ".join(said), 1)
     else:
         for name in write_twins(root):
             click.echo(f"wrote {name}")
@@ -40,6 +44,16 @@ def stale_twins(root: Path) -> list[str]:
 
     texts = {page.twin: as_text(build(page)) for page in all_pages(root)}
     return [twin.name for twin, text in texts.items() if not twin.is_file() or twin.read_bytes() != text.encode()]
+
+
+def without_page(root: Path) -> list[str]:
+    """Twins and records that belong to no page: its text is gone, or its header no longer names a kernel."""
+    from repgeom.cli.pages import all_pages
+
+    slugs = {page.slug for page in all_pages(root)}
+    twins = [path.name for path in sorted((root / "book").glob("*.ipynb")) if path.stem not in slugs]
+    records = sorted((root / "book" / "records").glob("*.json"))
+    return twins + [path.name for path in records if path.stem.rpartition(".")[0] not in slugs]
 
 
 def write_twins(root: Path) -> list[str]:
