@@ -1,0 +1,280 @@
+r"""What the metrics on SPD(n) share: membership, projection, random points, the Lyapunov equation.
+
+SPD(n) is the open cone of symmetric positive definite matrices. A tangent vector at any of its points is a symmetric
+matrix; coordinates are the ambient ones. Matrices are (..., n, n); only their symmetric part is used.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from repgeom.manifolds import thresholds
+from repgeom.manifolds.checks import require_real
+
+
+def sym(A: Tensor) -> Tensor:
+    """The symmetric part (A + A^T) / 2 of A (..., n, n)."""
+    return (A + A.mT) / 2
+
+
+def require_square(name: str, A: Tensor) -> None:
+    """Raise ``ValueError`` unless A is real and square (..., n, n). Costs nothing."""
+    require_real(name, A)
+    if A.dim() < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: received shape {tuple(A.shape)}; valid are square matrices (..., n, n). "
+            f"Repair: reshape {name} so that its last two dimensions are equal."
+        )
+
+
+def require_same_size(name: str, A: Tensor, other: str, B: Tensor) -> None:
+    """Raise ``ValueError`` unless both are square and of the same size n."""
+    require_square(name, A)
+    require_square(other, B)
+    if A.shape[-1] != B.shape[-1]:
+        raise ValueError(
+            f"{other}: received {B.shape[-1]} x {B.shape[-1]} matrices beside {name} of size {A.shape[-1]}; valid are "
+            f"equal sizes. Repair: compare matrices of the same number of channels."
+        )
+
+
+def not_positive(name: str, smallest: Tensor, largest: Tensor) -> ValueError:
+    """The error for matrices whose least eigenvalues (...) are not all positive; names the worst and its place."""
+    flat = smallest.detach().reshape(-1)
+    worst = int(torch.where(flat.isnan(), torch.full_like(flat, -torch.inf), flat).argmin())
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), smallest.shape)) if smallest.dim() else ()
+    top = float(largest.detach().reshape(-1)[worst])
+    return ValueError(
+        f"{name}: received a matrix with eigenvalue {float(flat[worst]):.3g} (largest {top:.3g}) at index {index}; "
+        f"valid are symmetric positive definite matrices without NaN. Repair: add a multiple of the identity, use "
+        f"float64, or project({name})."
+    )
+
+
+def require_spd(name: str, X: Tensor) -> None:
+    """Raise ``ValueError`` unless every X (..., n, n) is symmetric positive definite. Costs an eigen-decomposition.
+
+    Symmetric means up to the square root of the rounding unit of the largest entry.
+    """
+    require_square(name, X)
+    if not X.numel():
+        return
+    with torch.no_grad():
+        size = X.abs().amax((-2, -1))
+        skew = float(((X - X.mT).abs().amax((-2, -1)) - thresholds.membership(X.dtype) * size).amax())
+        if skew > 0:
+            raise ValueError(
+                f"{name}: received a matrix that differs from its transpose by {float((X - X.mT).abs().amax()):.2g}; "
+                f"valid are symmetric positive definite matrices. Repair: ({name} + {name}.mT) / 2."
+            )
+        if not bool(torch.isfinite(X).all()):
+            bad = torch.where(
+                torch.isfinite(X).all(-1).all(-1), torch.ones_like(size), torch.full_like(size, torch.nan)
+            )
+            raise not_positive(name, bad, bad)
+        values = torch.linalg.eigvalsh(sym(X))
+        if not bool((values[..., 0] > 0).all()):
+            raise not_positive(name, values[..., 0], values[..., -1])
+
+
+def eigh(name: str, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (..., n), ascending, and eigenvectors (..., n, n) of X, which must be positive definite."""
+    try:
+        values, vectors = torch.linalg.eigh(sym(X))
+    except torch.linalg.LinAlgError:
+        bad = torch.where(
+            torch.isfinite(X).all(-1).all(-1), X.new_ones(X.shape[:-2]), X.new_full(X.shape[:-2], torch.nan)
+        )
+        raise not_positive(name, bad, bad) from None
+    if X.numel() and not bool((values[..., 0] > 0).all()):
+        raise not_positive(name, values[..., 0], values[..., -1])
+    return values, vectors
+
+
+def cholesky(name: str, X: Tensor) -> Tensor:
+    """The lower factor L with L L^T = X, or ``ValueError`` naming the worst eigenvalue."""
+    X = sym(X)
+    L, info = torch.linalg.cholesky_ex(X)
+    if X.numel() and bool((info > 0).any() | L.detach().diagonal(dim1=-2, dim2=-1).isnan().any()):
+        require_spd(name, X.detach())
+        values = torch.linalg.eigvalsh(X.detach())  # positive by a rounding error only: still not factored
+        raise not_positive(name, values[..., 0] - torch.finfo(X.dtype).eps * values[..., -1], values[..., -1])
+    return L
+
+
+def project(M: Tensor, floor: float | None = None) -> Tensor:
+    r"""The nearest symmetric matrix, in Frobenius norm, whose eigenvalues are at least a floor.
+
+    Args:
+        M: (..., n, n) any matrices.
+        floor: least eigenvalue of the result; if omitted, the largest absolute eigenvalue of M times the square root of
+            the rounding unit (1.5e-8 in float64, 3.5e-4 in float32).
+
+    Returns:
+        (..., n, n) symmetric positive definite.
+
+    Raises:
+        ValueError: not square, wrong dtype, a floor that is not positive, or M without any eigenvalue but zero.
+
+    Source: Higham 1988, "Computing a nearest symmetric positive semidefinite matrix", with a floor.
+
+    >>> project(torch.tensor([[2.0, 0.0], [0.0, -1.0]]), floor=0.5)
+    tensor([[2.0000, 0.0000],
+            [0.0000, 0.5000]])
+    """
+    require_square("M", M)
+    if floor is not None and not floor > 0:
+        raise ValueError(f"floor: received {floor}; valid is a positive number. Repair: floor=1e-6.")
+    values, vectors = torch.linalg.eigh(sym(M))
+    least = values.abs().amax(-1, keepdim=True) * thresholds.membership(M.dtype)
+    least = torch.full_like(least, floor) if floor is not None else least
+    if M.numel() and not bool((least > 0).all()):
+        raise ValueError("M: received a matrix of zeros; valid is any other matrix. Repair: give a floor.")
+    return sym(vectors * torch.maximum(values, least)[..., None, :] @ vectors.mT)
+
+
+def random(
+    n: int,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    *,
+    size: int = 3,
+    spread: float = 0.5,
+) -> Tensor:
+    r"""Log-normal matrices exp(S): S symmetric Gaussian, its diagonal of variance spread^2, the rest of half of that.
+
+    The distribution does not change under X -> Q X Q^T for orthogonal Q.
+
+    Args:
+        n: how many.
+        generator: source of randomness; it must live on ``device``. The global one if omitted.
+        dtype: float32 or float64; torch's default if omitted.
+        device: where; torch's default if omitted.
+        size: rows of each matrix.
+        spread: standard deviation of the logarithm's diagonal.
+
+    Returns:
+        (n, size, size) symmetric positive definite.
+
+    Raises:
+        ValueError: n negative, size below one, or spread not positive.
+
+    Source: Schwartzman 2016, "Lognormal distributions and geometric averages of symmetric positive definite matrices".
+
+    >>> random(2, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 3])
+    """
+    if n < 0 or size < 1 or not spread > 0:
+        raise ValueError(
+            f"n, size, spread: received {n}, {size} and {spread}; valid are n >= 0, size >= 1 and spread > 0. "
+            "Repair: random(10, size=4)."
+        )
+    S = spread * sym(torch.randn(n, size, size, generator=generator, dtype=dtype, device=device))
+    return sym(torch.linalg.matrix_exp(S))
+
+
+class _Lyapunov(torch.autograd.Function):
+    """Y X + X Y = V. With Y = L_X[V]: V-bar = L_X[Y-bar], X-bar = -(V-bar Y + Y V-bar)."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, V: Tensor) -> Tensor:
+        values, vectors = eigh("X", X)
+        total = values[..., :, None] + values[..., None, :]
+        Y = vectors @ ((vectors.mT @ sym(V) @ vectors) / total) @ vectors.mT
+        ctx.save_for_backward(vectors, total, Y)
+        ctx.shapes = X.shape, V.shape
+        return Y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, Tensor]:
+        vectors, total, Y = ctx.saved_tensors
+        V = vectors @ ((vectors.mT @ sym(G) @ vectors) / total) @ vectors.mT
+        X = -2 * sym(V @ Y)
+        return X.sum_to_size(ctx.shapes[0]), V.sum_to_size(ctx.shapes[1])
+
+
+def lyapunov(X: Tensor, V: Tensor) -> Tensor:
+    r"""The solution Y = L_X[V] of X Y + Y X = V; in the eigenbasis of X, Y_ij = V_ij / (l_i + l_j).
+
+    Differentiable in both arguments, without differences of eigenvalues.
+
+    Args:
+        X: (..., n, n) symmetric positive definite.
+        V: (..., n, n) symmetric; batch dimensions broadcast.
+
+    Returns:
+        (..., n, n) symmetric.
+
+    Raises:
+        ValueError: wrong shapes or dtype, or X not positive definite.
+
+    Source: standard.
+
+    >>> lyapunov(torch.diag(torch.tensor([1.0, 3.0])), torch.ones(2, 2))
+    tensor([[0.5000, 0.2500],
+            [0.2500, 0.1667]])
+    """
+    require_same_size("X", X, "V", V)
+    return _Lyapunov.apply(X, V)
+
+
+class _KnownGradient(torch.autograd.Function):
+    """A number (...) of two matrices whose gradients (..., n, n) the forward pass gives away for little."""
+
+    @staticmethod
+    def forward(ctx: Any, A: Tensor, B: Tensor, value: Tensor, towards_a: Tensor, towards_b: Tensor) -> Tensor:
+        ctx.save_for_backward(towards_a, towards_b)
+        ctx.shapes = A.shape, B.shape
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        towards_a, towards_b = ctx.saved_tensors
+        g = g[..., None, None]
+        a, b = (g * towards_a).sum_to_size(ctx.shapes[0]), (g * towards_b).sum_to_size(ctx.shapes[1])
+        return a, b, None, None, None
+
+
+def with_gradient(A: Tensor, B: Tensor, value: Tensor, towards_a: Tensor, towards_b: Tensor) -> Tensor:
+    """``value`` (...) with the given gradients (..., n, n) towards A and B."""
+    return _KnownGradient.apply(A, B, value, towards_a, towards_b)
+
+
+def root(squared: Tensor) -> Tensor:
+    """The square root of a squared distance, with gradient zero where it is zero."""
+    zero = squared <= 0
+    return torch.where(zero, torch.zeros_like(squared), torch.where(zero, torch.ones_like(squared), squared).sqrt())
+
+
+def shares(Xs: Tensor, weights: Tensor | None) -> Tensor:
+    """Weights (..., N, 1, 1) that sum to one, for matrices Xs (..., N, n, n)."""
+    require_square("Xs", Xs)
+    if Xs.dim() < 3 or Xs.shape[-3] == 0:
+        raise ValueError(
+            f"Xs: received shape {tuple(Xs.shape)}; valid is (..., N, n, n), N > 0. Repair: torch.stack the matrices."
+        )
+    if weights is None:
+        return Xs.new_full((Xs.shape[-3], 1, 1), 1 / Xs.shape[-3])
+    require_real("weights", weights)
+    if weights.shape[-1:] != Xs.shape[-3:-2]:
+        raise ValueError(
+            f"weights: received shape {tuple(weights.shape)}; valid is (..., {Xs.shape[-3]}), one per matrix. "
+            "Repair: give as many weights as matrices."
+        )
+    total = weights.sum(-1, keepdim=True)
+    if not bool((weights >= 0).all() and (total > 0).all()):
+        raise ValueError(
+            f"weights: received values from {float(weights.min()):.3g} to {float(weights.max()):.3g}; valid are "
+            "non-negative numbers with a positive sum. Repair: weights.clamp_min(0)."
+        )
+    return (weights / total)[..., None, None]
+
+
+def as_time(t: Tensor | float, like: Tensor) -> Tensor:
+    """t as a tensor (..., 1, 1) that multiplies matrices."""
+    return torch.as_tensor(t, dtype=like.dtype, device=like.device)[..., None, None]
