@@ -75,7 +75,7 @@ def two_pages(package: Path, page_of: Callable[..., Page], cli: Cli, monkeypatch
     mark_as_run(turning)
     mark_as_run(bending)
     ran: list[str] = []
-    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu, only: ran.append(page.slug))
+    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, full, only: ran.append(page.slug))
     return ran
 
 
@@ -122,7 +122,7 @@ def test_a_changed_tag_counts(two_pages: list[str], book: Path, cli: Cli) -> Non
 
 def test_a_lost_output_counts(executed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, gpu, only: ran.append(page.slug))
+    monkeypatch.setattr("repgeom.cli.run.run_page", lambda page, full, only: ran.append(page.slug))
     cli("run", "--changed")
     assert ran == []
     (executed / "book" / "demo.ipynb").unlink()

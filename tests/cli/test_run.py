@@ -142,24 +142,28 @@ def test_only_one_gpu_cell(executed: Path, monkeypatch: pytest.MonkeyPatch) -> N
     page = Page(executed, "demo")
     asked = []
 
-    def pretend(page: Page, notebook: nbformat.NotebookNode, folder: Path, gpu: bool) -> None:
-        key = os.environ.get("REPGEOM_GPU_ONLY", "all")
+    def pretend(page: Page, notebook: nbformat.NotebookNode, folder: Path, full: bool) -> None:
+        key = os.environ.get("REPGEOM_ONLY", "all")
         asked.append(key)
         content = json.loads(page.record("ci").read_text()) | {"scale": "full", "results": {key: {"loss": 1.0}}}
         (folder / "demo.full.json").write_text(json.dumps(content))
 
     monkeypatch.setattr(notebooks, "execute", pretend)
     for only in ("long", "wide"):
-        run.run_page(page, gpu=True, only=only)
+        run.run_page(page, ("gpu", "full"), only=only)
     assert asked == ["long", "wide"]
     assert set(json.loads(page.record("full").read_text())["results"]) == {"long", "wide"}
-    run.run_page(page, gpu=True)
+    run.run_page(page, ("gpu", "full"))
     assert set(json.loads(page.record("full").read_text())["results"]) == {"all"}
+    page.record("full").write_text(page.record("full").read_text().replace('"all"', '"from-a-gpu"'))
+    run.run_page(page, ("full",))  # a machine without a GPU does not throw away what one with a GPU made
+    assert set(json.loads(page.record("full").read_text())["results"]) == {"from-a-gpu", "all"}
 
 
 def test_options_that_do_not_go_together(book: Path, cli: Cli) -> None:
     assert "needs --gpu" in cli("run", "--only", "long", "demo").output
     assert "--changed belongs" in cli("run", "--gpu", "--changed").output
+    assert "--changed belongs" in cli("run", "--full", "--changed").output
 
 
 def test_only_does_not_write_over_a_record_that_cannot_be_read(

@@ -90,6 +90,8 @@ def test_equal_cells_have_different_ids(book: Path, cli: Cli, page_of: Callable[
         (":tags: [hide-inptu]\nx = 1", "unknown tag 'hide-inptu'"),
         (":tags: [gpu, nbval-skip]\nif ch.gpu('a'):\n    pass", "carries all of"),
         (":tags: [gpu, skip-execution, nbval-skip]\nx = 1", "starts with 'if ch.gpu"),
+        (":tags: [full, nbval-skip]\nif ch.full('a'):\n    pass", "a full cell carries all of"),
+        (":tags: [full, skip-execution, nbval-skip]\nif ch.gpu('a'):\n    pass", "starts with 'if ch.full"),
     ],
 )
 def test_wrong_tags_fail(book: Path, cli: Cli, page_of: Callable[..., Page], cell: str, message: str) -> None:

@@ -179,8 +179,20 @@ def test_gpu_guard_with_cuda(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ch.store("long", {"loss": 0.25})
     assert ch.record()["results"]["long"]["provenance"]["device"] == "Imaginary GPU"
     assert repro.open_chapter("demo", scale="ci").gpu("long") is False
-    monkeypatch.setenv("REPGEOM_GPU_ONLY", "wide")
+    monkeypatch.setenv("REPGEOM_ONLY", "wide")
     assert ch.gpu("long") is False and ch.gpu("wide") is True
+
+
+def test_full_guard_needs_no_gpu(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert repro.open_chapter("demo").full("table") is False
+    assert "Not run here: 'table', because it needs scale" in capsys.readouterr().out
+    ch = repro.open_chapter("demo", scale="full")
+    assert ch.full("table") is True
+    monkeypatch.setenv("REPGEOM_ONLY", "other")
+    assert ch.full("table") is False and ch.full("other") is True
+    assert ch.stored("table", gpu=False) is None
+    assert "repgeom run --full demo" in capsys.readouterr().out
 
 
 def test_nothing_is_stored_below_full_scale(root: Path) -> None:

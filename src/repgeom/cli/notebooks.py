@@ -15,9 +15,11 @@ from repgeom.cli import Failure
 from repgeom.cli.pages import Page
 
 KNOWN_TAGS = frozenset(
-    "parameters setup remove-cell hide-input hide-cell remove-input remove-stderr gpu skip-execution nbval-skip".split()
+    "parameters setup remove-cell hide-input hide-cell remove-input remove-stderr gpu full skip-execution "
+    "nbval-skip".split()
 )
-FENCE = frozenset({"gpu", "skip-execution", "nbval-skip"})
+FENCED = ("gpu", "full")  # cells of the full scale only: with a GPU, and without
+FENCE = frozenset({"skip-execution", "nbval-skip"})
 KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=ERROR"]  # ipykernel 7 warns of its own default transport
 CELL_TIMEOUT = 1800  # seconds
 KEPT_METADATA = ("tags", "mystnb")
@@ -69,7 +71,7 @@ def take_outputs(notebook: Any, stored: Any) -> None:
 
 
 def check_tags(page: Page, notebook: Any) -> None:
-    """Fail on an unknown tag, and on a gpu cell that is not fenced."""
+    """Fail on an unknown tag, and on a gpu or full cell that is not fenced."""
     for number, cell in enumerate(code_cells(notebook)):
         tags = set(cell.metadata.get("tags", []))
         unknown = sorted(tag for tag in tags - KNOWN_TAGS if not re.fullmatch(r"data-[a-z0-9_]+", tag))
@@ -77,10 +79,11 @@ def check_tags(page: Page, notebook: Any) -> None:
         if unknown:
             known = ", ".join(sorted(KNOWN_TAGS))
             raise Failure(f"{where}: unknown tag '{unknown[0]}'; known: {known}, data-<name>", 1)
-        if "gpu" in tags and not tags >= FENCE:
-            raise Failure(f"{where}: a gpu cell carries all of {', '.join(sorted(FENCE))}", 1)
-        if "gpu" in tags and not cell.source.lstrip().startswith("if ch.gpu("):
-            raise Failure(f"{where}: a gpu cell starts with 'if ch.gpu(\"key\"):'", 1)
+        for kind in tags.intersection(FENCED):
+            if not tags >= FENCE:
+                raise Failure(f"{where}: a {kind} cell carries all of {', '.join(sorted(FENCE | {kind}))}", 1)
+            if not cell.source.lstrip().startswith(f"if ch.{kind}("):
+                raise Failure(f"{where}: a {kind} cell starts with 'if ch.{kind}(\"key\"):'", 1)
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -149,7 +152,7 @@ def environment(**variables: str) -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def execute(page: Page, notebook: Any, record_dir: Path, gpu: bool = False) -> None:
+def execute(page: Page, notebook: Any, record_dir: Path, full: bool = False) -> None:
     """Run the notebook in place; a failing cell becomes one line with page, cell and exception."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -165,13 +168,13 @@ def execute(page: Page, notebook: Any, record_dir: Path, gpu: bool = False) -> N
 
     client = NotebookClient(
         notebook,
-        timeout=None if gpu else CELL_TIMEOUT,
+        timeout=None if full else CELL_TIMEOUT,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=KERNEL_ARGUMENTS,
         resources={"metadata": {"path": str(page.md.parent)}},
-        skip_cells_with_tag="never" if gpu else "skip-execution",
+        skip_cells_with_tag="never" if full else "skip-execution",
         on_cell_execute=on_start,
     )
     try:

@@ -116,17 +116,12 @@ def execute_one(page: Page, seed: int, scale: str, out: Path) -> dict[str, Any]:
 
 
 def papermill(page: Page, notebook: Any, seed: int, scale: str, target: Path, record_dir: Path) -> None:
-    """Execute with the parameters of this run; gpu cells only at full scale with CUDA."""
+    """Execute with the parameters of this run; fenced cells only at full scale, where they guard themselves."""
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     from repgeom.cli.notebooks import CELL_TIMEOUT, KERNEL_ARGUMENTS, environment, failed_cell
 
-    gpu = False
-    if scale == "full":
-        import torch
-
-        gpu = torch.cuda.is_available()
     try:
         with environment(REPGEOM_RECORD_DIR=str(record_dir), REPGEOM_ROOT=str(page.root)):
             pm.execute_notebook(
@@ -136,7 +131,7 @@ def papermill(page: Page, notebook: Any, seed: int, scale: str, target: Path, re
                 cwd=str(page.md.parent),
                 kernel_name="python3",
                 progress_bar=False,
-                skip_cells_with_tag="never" if gpu else "skip-execution",
+                skip_cells_with_tag="never" if scale == "full" else "skip-execution",
                 execution_timeout=None if scale == "full" else CELL_TIMEOUT,
                 extra_arguments=KERNEL_ARGUMENTS,
             )

@@ -16,8 +16,11 @@ from repgeom.cli.pages import Page, load_record, misshapen
 @click.argument("slugs", nargs=-1)
 @click.option("--changed", is_flag=True, help="Only pages whose code or imported modules differ from the record's.")
 @click.option("--gpu", is_flag=True, help="At full scale, gpu cells included; writes <slug>.full.json. Needs CUDA.")
-@click.option("--only", metavar="KEY", help="With --gpu: only the gpu cell of this key; other stored results stay.")
-def run(slugs: tuple[str, ...], changed: bool, gpu: bool, only: str | None) -> None:
+@click.option(
+    "--full", is_flag=True, help="At full scale on any machine: full cells, and gpu cells where there is one."
+)
+@click.option("--only", metavar="KEY", help="With these: only the fenced cell of this key; other stored results stay.")
+def run(slugs: tuple[str, ...], changed: bool, gpu: bool, full: bool, only: str | None) -> None:
     """Execute pages and store their outputs and records.
 
     Without SLUGS: with --changed the changed pages, otherwise nothing is run.
@@ -33,24 +36,26 @@ def run(slugs: tuple[str, ...], changed: bool, gpu: bool, only: str | None) -> N
     """
     from repgeom.cli.pages import find_root, select
 
-    if gpu and changed:
-        raise Failure("--gpu runs what is named; --changed belongs to the CI scale", 2)
-    if only and not gpu:
-        raise Failure("--only names a gpu cell and needs --gpu", 2)
+    if (gpu or full) and changed:
+        raise Failure("--gpu and --full run what is named; --changed belongs to the CI scale", 2)
+    if only and not (gpu or full):
+        raise Failure("--only names a fenced cell and needs --gpu or --full", 2)
     if not slugs and not changed:
         raise Failure("name a chapter, or give --changed for those that need it", 2)
     pages = select(find_root(), slugs)
-    if gpu:
+    kinds: tuple[str, ...] = ()
+    if gpu or full:
         import torch
 
-        if not torch.cuda.is_available():
+        kinds = ("gpu", "full") if torch.cuda.is_available() else ("full",)
+        if gpu and kinds == ("full",):
             raise Failure("--gpu needs a CUDA GPU, and this machine has none; without --gpu the CI scale is run", 2)
     if changed:
         pages = [page for page in pages if is_stale(page)]
         if not pages:
             click.echo("nothing changed", err=True)
     for page in pages:
-        run_page(page, gpu, only)
+        run_page(page, kinds, only)
 
 
 def is_stale(page: Page) -> bool:
@@ -81,8 +86,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
-    """Execute one page; write twin and record only when all of it went well."""
+def run_page(page: Page, kinds: tuple[str, ...] = (), only: str | None = None) -> None:
+    """Execute one page, at full scale the fenced cells of these kinds too; write only when all of it went well."""
     from repgeom.cli.inputs import digest
     from repgeom.cli.notebooks import (
         as_text,
@@ -96,15 +101,16 @@ def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
     )
     from repgeom.repro import records
 
-    start, scale = time.perf_counter(), "full" if gpu else "ci"
-    others = (load_record(page, scale) or {}).get("results", {}) if only else {}
+    start, scale = time.perf_counter(), "full" if kinds else "ci"
+    keep = bool(only) or kinds == ("full",)  # what this run does not make
+    others = (load_record(page, scale) or {}).get("results", {}) if keep else {}
     notebook = build(page)
     inputs = digest(page, notebook, scale)
     with tempfile.TemporaryDirectory(prefix="repgeom-") as folder:
-        if gpu:
+        if kinds:
             at_full_scale(page, notebook)
-        with environment(**({"REPGEOM_GPU_ONLY": only} if only else {})):
-            execute(page, notebook, Path(folder), gpu)
+        with environment(**({"REPGEOM_ONLY": only} if only else {})):
+            execute(page, notebook, Path(folder), bool(kinds))
         record = read_record(Path(folder, f"{page.slug}.{scale}.json"))
     if record is None:
         raise Failure(f"book/{page.md.name} wrote no record; open_chapter('{page.slug}') and ch.close() do that", 3)
@@ -112,11 +118,11 @@ def run_page(page: Page, gpu: bool = False, only: str | None = None) -> None:
     if wrong:
         raise Failure(f"book/{page.md.name} wrote a record that cannot be read ({wrong})", 3)
     if only and only not in record["results"]:
-        raise Failure(f"book/{page.md.name}: no gpu cell stored a result '{only}'", 2)
-    if only:
+        raise Failure(f"book/{page.md.name}: no fenced cell stored a result '{only}'", 2)
+    if keep:
         record["results"] = {**others, **record["results"]}
-    if gpu:
-        notebook = with_gpu_outputs(page, notebook, only)
+    if kinds:
+        notebook = with_fenced_outputs(page, notebook, kinds, only)
     notebook = settle(page, notebook, read_twin(page))
     record = {**record, "inputs": inputs, "outputs": outputs_hash(notebook)}
     write_if_changed(page.twin, as_text(notebook))
@@ -134,14 +140,14 @@ def at_full_scale(page: Page, notebook: Any) -> None:
     raise Failure(f"book/{page.md.name}: no cell tagged 'parameters'", 1)
 
 
-def with_gpu_outputs(page: Page, executed: Any, only: str | None = None) -> Any:
-    """The page at CI scale with the outputs of its gpu cells only: the rest of a full-scale run is not the page."""
+def with_fenced_outputs(page: Page, executed: Any, kinds: tuple[str, ...], only: str | None = None) -> Any:
+    """The page at CI scale with the outputs of its fenced cells only: the rest of a full-scale run is not the page."""
     from repgeom.cli.notebooks import build
 
     notebook = build(page)
     for cell, done in zip(notebook.cells, executed.cells, strict=True):
         asked_for = only is None or f'"{only}"' in cell.source or f"'{only}'" in cell.source
-        if "gpu" in cell.metadata.get("tags", []) and asked_for:
+        if set(kinds) & set(cell.metadata.get("tags", [])) and asked_for:
             cell.outputs = done.outputs
     return notebook
 

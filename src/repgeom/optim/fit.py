@@ -14,10 +14,11 @@ def fit(
     *,
     lr: float = 1e-3,
     schedule: str = "one-cycle",
+    optimizer: torch.optim.Optimizer | None = None,
     progress: bool = False,
     label: str = "",
 ) -> Tensor:
-    r"""Minimise a loss by Adam.
+    r"""Minimise a loss by Adam, or by an optimiser of the caller's.
 
     "one-cycle": the rate rises linearly to ``lr`` over the first 5 % of the steps, then falls to zero like a cosine.
 
@@ -27,6 +28,8 @@ def fit(
         steps: how many, at least one.
         lr: (peak) learning rate.
         schedule: "one-cycle" or "constant".
+        optimizer: steps the parameters in place of Adam; the rates of its groups are the peak rates, and ``lr`` counts
+            for nothing.
         progress: show a progress bar on stderr.
         label: its name.
 
@@ -49,11 +52,12 @@ def fit(
             f"parameters, steps, schedule: received {len(parameters)} tensors, {steps} and {schedule!r}; valid is at "
             "least one tensor, at least one step, and 'one-cycle' or 'constant'. Repair: fit([x], loss, 9)."
         )
-    optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+    optimizer = optimizer or torch.optim.Adam(parameters, lr=lr, fused=True)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     losses = torch.empty(steps, device=parameters[0].device)
     for step in _bar(range(steps), label) if progress else range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (_one_cycle(step, steps) if schedule == "one-cycle" else 1)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * (_one_cycle(step, steps) if schedule == "one-cycle" else 1)
         value = loss(step)
         if value.dim():
             raise ValueError(f"loss: received shape {tuple(value.shape)}; valid is a scalar. Repair: sum it.")

@@ -48,10 +48,10 @@ class Chapter:
         import numpy
         import torch
 
-        if scale != "full":  # batched eigh gets many times slower with two threads on a loaded machine
-            torch.set_num_threads(1)
         self.slug, self.scale, self.seed = slug, scale, seed
         self.device = torch.device("cuda" if scale == "full" and torch.cuda.is_available() else "cpu")
+        if self.device.type == "cpu":  # batched eigh gets many times slower with two threads on a loaded machine
+            torch.set_num_threads(1)
         self.claims: dict[str, rules.Claim] = {}
         self.results: dict[str, Any] = {}
         self._start = time.perf_counter()
@@ -141,18 +141,27 @@ class Chapter:
 
     def gpu(self, key: str) -> bool:
         """Guard of a gpu cell: True at full scale with CUDA; otherwise prints one line and is False."""
-        only = os.environ.get("REPGEOM_GPU_ONLY", key)
-        if self.scale == "full" and self.device.type == "cuda" and key == only:
+        return self._fenced(key, self.device.type == "cuda", 'it needs a CUDA GPU and scale = "full"')
+
+    def full(self, key: str) -> bool:
+        """Guard of a long cell that needs no GPU: True at full scale; otherwise prints one line and is False."""
+        return self._fenced(key, True, 'it needs scale = "full"')
+
+    def _fenced(self, key: str, possible: bool, why: str) -> bool:
+        only = os.environ.get("REPGEOM_ONLY", key)
+        if self.scale == "full" and possible and key == only:
             self._gpu_start[key] = time.perf_counter()
             return True
-        why = 'it needs a CUDA GPU and scale = "full"' if key == only else f"only '{only}' was asked for"
+        why = why if key == only else f"only '{only}' was asked for"
         print(f"Not run here: '{key}', because {why}. The stored result is shown instead.")
         return False
 
     def store(self, key: str, obj: Any) -> None:
         """Keep a JSON-able result of a full-scale run, with its provenance, for the full record."""
         if self.scale != "full":
-            raise ValueError(f"store({key!r}) at scale {self.scale!r}: only at full scale; guard the cell with gpu()")
+            raise ValueError(
+                f"store({key!r}) at scale {self.scale!r}: only at full scale; guard the cell with gpu() or full()"
+            )
         try:
             result = json.loads(json.dumps(obj, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -161,15 +170,16 @@ class Chapter:
             result = {"value": result}
         self.results[key] = {**result, "provenance": self._provenance(self._gpu_start.get(key, self._start))}
 
-    def stored(self, key: str) -> dict[str, Any] | None:
+    def stored(self, key: str, *, gpu: bool = True) -> dict[str, Any] | None:
         """Show the stored full-scale result ``key`` with its provenance and return it, without provenance.
 
-        Where there is none, says so and names the command that makes it; returns None.
+        Where there is none, says so and names the command that makes it (``gpu``: whether it needs one); returns None.
         """
         record = records.load(self.slug, "full")
         result = self.results.get(key) or (record or {}).get("results", {}).get(key)
         if result is None:
-            line = f"Not yet run at full scale. On a machine with a CUDA GPU: repgeom run --gpu {self.slug}"
+            where, flag = ("On a machine with a CUDA GPU: ", "--gpu") if gpu else ("The command: ", "--full")
+            line = f"Not yet run at full scale. {where}repgeom run {flag} {self.slug}"
             emit(f'<p class="repgeom-stored">{line}</p>', line)
             return None
         content = {k: v for k, v in result.items() if k != "provenance"}

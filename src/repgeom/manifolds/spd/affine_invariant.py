@@ -10,6 +10,7 @@ from torch import Tensor
 from repgeom.manifolds import thresholds
 from repgeom.manifolds.spd.cone import (
     as_time,
+    blame,
     cholesky,
     project,
     random,
@@ -24,6 +25,7 @@ from repgeom.manifolds.spd.matrix_functions import expm, logm, sqrtm
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]
 
 _MEAN_STEPS = 500
+_PATIENCE = 5  # short steps in a row, none shorter than before: rounding, which grows with the condition number
 
 
 def _whitened(F: Tensor, V: Tensor) -> Tensor:
@@ -137,8 +139,9 @@ def log(X: Tensor, Y: Tensor) -> Tensor:
     tensor([1., 1.])
     """
     require_same_size("X", X, "Y", Y)
-    F = cholesky("X", X)
-    return sym(F @ logm(_whitened(F, Y)) @ F.mT)
+    with blame(X=X, Y=Y):
+        F = cholesky("X", X)
+        return sym(F @ logm(_whitened(F, Y)) @ F.mT)
 
 
 def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
@@ -161,8 +164,9 @@ def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
     tensor([3., 3.])
     """
     require_same_size("X", X, "Y", Y)
-    F = cholesky("X", X)
-    return sym(F @ expm(as_time(t, X) * logm(_whitened(F, Y))) @ F.mT)
+    with blame(X=X, Y=Y):
+        F = cholesky("X", X)
+        return sym(F @ expm(as_time(t, X) * logm(_whitened(F, Y))) @ F.mT)
 
 
 def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
@@ -186,8 +190,9 @@ def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
     """
     require_same_size("X", X, "Y", Y)
     require_same_size("X", X, "V", V)
-    F = cholesky("X", X)
-    half = F @ sqrtm(_whitened(F, Y))
+    with blame(X=X, Y=Y):
+        F = cholesky("X", X)
+        half = F @ sqrtm(_whitened(F, Y))
     return sym(half @ _whitened(F, V) @ half.mT)
 
 
@@ -218,16 +223,20 @@ def mean(Xs: Tensor, weights: Tensor | None = None, *, steps: int | None = None)
         raise ValueError(f"steps: received {steps}; valid is a positive integer, or None. Repair: steps=1.")
     w = shares(Xs, weights)
     G = sym((w * Xs).sum(-3))
-    size, before = 1.0, float("inf")
+    size, before, shortest, waited = 1.0, float("inf"), float("inf"), 0
     for _ in range(steps or _MEAN_STEPS):
-        F = cholesky("Xs", G)
-        step = (w * logm(_whitened(F[..., None, :, :], Xs))).sum(-3)
+        with blame(Xs=Xs):
+            F = cholesky("Xs", G)
+            step = (w * logm(_whitened(F[..., None, :, :], Xs))).sum(-3)
         length = float(step.detach().abs().amax()) if step.numel() else 0.0
-        if steps is None and length > before:
+        short = length <= thresholds.membership(Xs.dtype)  # there, a step that grows is rounding
+        if steps is None and length > before and not short:
             size = size / 2
         before = length
+        waited = 0 if length < shortest else waited + 1
+        shortest = min(shortest, length)
         G = sym(F @ expm(size * step) @ F.mT)
-        if steps is None and length <= 4 * thresholds.converged(Xs.dtype):
+        if steps is None and (length <= 4 * thresholds.converged(Xs.dtype) or (short and waited >= _PATIENCE)):
             break
     else:
         if steps is None:

@@ -17,7 +17,9 @@ from torch.autograd.function import once_differentiable
 from repgeom.manifolds import thresholds
 from repgeom.manifolds.spd.cone import (
     as_time,
+    blame,
     cholesky,
+    eigh,
     lyapunov,
     project,
     random,
@@ -25,6 +27,7 @@ from repgeom.manifolds.spd.cone import (
     root,
     shares,
     sym,
+    symmetric_eigh,
     with_gradient,
 )
 from repgeom.manifolds.spd.matrix_functions import derivative, inv_sqrtm, powm, sqrtm
@@ -140,7 +143,8 @@ def _chart(X: Tensor, M: Tensor | None, theta: float) -> _Chart | None:
     if M is None:
         M = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     require_same_size("X", X, "M", M)
-    outer, inner_ = sqrtm(M), inv_sqrtm(M)
+    with blame(M=M):
+        outer, inner_ = sqrtm(M), inv_sqrtm(M)
 
     def congruence(K: Tensor, Y: Tensor) -> Tensor:
         return sym(K @ Y @ K)
@@ -189,9 +193,10 @@ def distance(A: Tensor, B: Tensor, *, M: Tensor | None = None, theta: float = 1.
     """
     require_same_size("A", A, "B", B)
     chart = _chart(A, M, theta)
-    if chart is not None:
-        A, B = chart.to(A), chart.to(B)
-    return root(_squared_distance(A, B)) / abs(theta)
+    with blame(A=A, B=B):
+        if chart is not None:
+            A, B = chart.to(A), chart.to(B)
+        return root(_squared_distance(A, B)) / abs(theta)
 
 
 def inner(X: Tensor, U: Tensor, V: Tensor, *, M: Tensor | None = None, theta: float = 1.0) -> Tensor:
@@ -220,9 +225,10 @@ def inner(X: Tensor, U: Tensor, V: Tensor, *, M: Tensor | None = None, theta: fl
     require_same_size("X", X, "U", U)
     require_same_size("X", X, "V", V)
     chart = _chart(X, M, theta)
-    if chart is not None:
-        X, U, V = chart.to(X), chart.push(X, U), chart.push(X, V)
-    return (lyapunov(X, U) * sym(V)).sum((-2, -1)) / (2 * theta**2)
+    with blame(X=X):
+        if chart is not None:
+            X, U, V = chart.to(X), chart.push(X, U), chart.push(X, V)
+        return (lyapunov(X, U) * sym(V)).sum((-2, -1)) / (2 * theta**2)
 
 
 def domain(X: Tensor, V: Tensor, *, M: Tensor | None = None, theta: float = 1.0) -> Tensor:
@@ -247,9 +253,10 @@ def domain(X: Tensor, V: Tensor, *, M: Tensor | None = None, theta: float = 1.0)
     """
     require_same_size("X", X, "V", V)
     chart = _chart(X, M, theta)
-    if chart is not None:
-        X, V = chart.to(X), chart.push(X, V)
-    step = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + lyapunov(X, V)
+    with blame(X=X):
+        if chart is not None:
+            X, V = chart.to(X), chart.push(X, V)
+        step = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + lyapunov(X, V)
     return torch.linalg.cholesky_ex(step).info == 0
 
 
@@ -275,11 +282,12 @@ def exp(X: Tensor, V: Tensor, *, M: Tensor | None = None, theta: float = 1.0) ->
     """
     require_same_size("X", X, "V", V)
     chart = _chart(X, M, theta)
-    Y, W = (X, V) if chart is None else (chart.to(X), chart.push(X, V))
-    step = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + lyapunov(Y, W)
+    with blame(X=X):
+        Y, W = (X, V) if chart is None else (chart.to(X), chart.push(X, V))
+        step = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + lyapunov(Y, W)
     failed = torch.linalg.cholesky_ex(step.detach()).info > 0
     if bool(failed.any()):
-        worst = float(torch.linalg.eigvalsh(step.detach())[..., 0].min())
+        worst = float(symmetric_eigh("V", step.detach())[0].min())
         raise ValueError(
             f"V: received a tangent vector that leaves the cone (least eigenvalue of I + L_X[V] is {worst:.3g}, in "
             f"{int(failed.sum())} of {failed.numel()}); valid are vectors with I + L_X[V] positive definite. "
@@ -311,8 +319,9 @@ def log(X: Tensor, Y: Tensor, *, M: Tensor | None = None, theta: float = 1.0) ->
     """
     require_same_size("X", X, "Y", Y)
     chart = _chart(X, M, theta)
-    base, end = (X, Y) if chart is None else (chart.to(X), chart.to(Y))
-    step = optimal_map(base, end) - torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
+    with blame(X=X, Y=Y):
+        base, end = (X, Y) if chart is None else (chart.to(X), chart.to(Y))
+        step = optimal_map(base, end) - torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     V = 2 * sym(step @ base)
     return V if chart is None else chart.pull(X, V)
 
@@ -340,10 +349,11 @@ def geodesic(X: Tensor, Y: Tensor, t: Tensor | float, *, M: Tensor | None = None
     """
     require_same_size("X", X, "Y", Y)
     chart = _chart(X, M, theta)
-    if chart is not None:
-        X, Y = chart.to(X), chart.to(Y)
     t = as_time(t, X)
-    K = (1 - t) * torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + t * optimal_map(X, Y)
+    with blame(X=X, Y=Y):
+        if chart is not None:
+            X, Y = chart.to(X), chart.to(Y)
+        K = (1 - t) * torch.eye(X.shape[-1], dtype=X.dtype, device=X.device) + t * optimal_map(X, Y)
     point = sym(K @ X @ K)
     return point if chart is None else chart.back(point)
 
@@ -378,9 +388,10 @@ def transport(X: Tensor, Y: Tensor, V: Tensor, *, M: Tensor | None = None, theta
     require_same_size("X", X, "Y", Y)
     require_same_size("X", X, "V", V)
     chart = _chart(X, M, theta)
-    base, end, W = (X, Y, V) if chart is None else (chart.to(X), chart.to(Y), chart.push(X, V))
     identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
-    D = optimal_map(base, end) - identity
+    with blame(X=X, Y=Y):
+        base, end, W = (X, Y, V) if chart is None else (chart.to(X), chart.to(Y), chart.push(X, V))
+        D = optimal_map(base, end) - identity
     path: dict[float, tuple[Tensor, Tensor]] = {}
 
     def slope(t: float, S: Tensor) -> Tensor:
@@ -398,7 +409,7 @@ def transport(X: Tensor, Y: Tensor, V: Tensor, *, M: Tensor | None = None, theta
 def _extrapolated(slope: Callable[[float, Tensor], Tensor], start: Tensor) -> Tensor:
     """The solution at time one of S' = slope(t, S), S(0) = start: Gragg's midpoint rule, extrapolated in its step^2."""
     row: list[Tensor] = []
-    error, best = float("inf"), start
+    error, best = start.new_tensor(torch.inf), start  # of each matrix by itself, whatever else is in the batch
     limit = 20 * torch.finfo(start.dtype).eps
     for k in range(_COLUMNS):
         n = 2 * (k + 1)
@@ -410,25 +421,128 @@ def _extrapolated(slope: Callable[[float, Tensor], Tensor], start: Tensor) -> Te
             ratio = (n / (n - 2 * j)) ** 2
             new.append(new[-1] + (new[-1] - old) / (ratio - 1))
         if row:
-            size = float(new[-1].detach().abs().amax()) if start.numel() else 0.0
-            change = float((new[-1] - row[-1]).detach().abs().amax()) if start.numel() else 0.0
-            if change < error:
-                error, best = change, new[-1]
-            if change <= limit * size or (k > 5 and change > 4 * error):
+            change = (new[-1] - row[-1]).detach().abs().amax((-2, -1))
+            best = torch.where((change < error)[..., None, None], new[-1], best)
+            error = torch.fmin(error, change)
+            done = error <= limit * best.detach().abs().amax((-2, -1))
+            if bool((done | (change > 4 * error) if k > 5 else done).all()):
                 break
         row = new
-    if not error <= thresholds.membership(start.dtype) * max(1.0, float(best.detach().abs().amax())):
+    if not bool((error <= thresholds.membership(start.dtype) * best.detach().abs().amax((-2, -1)).clamp_min(1)).all()):
+        symmetric_eigh("V", start.detach())  # tells NaN
         raise ValueError(
-            f"X, Y: received end points between which parallel transport did not settle (last change {error:.2g}); "
-            "valid are condition numbers up to about 1e5. Repair: transport in several shorter pieces."
+            f"X, Y: received end points between which parallel transport did not settle (last change "
+            f"{float(error.max()):.2g}); valid are condition numbers up to about 1e5. "
+            "Repair: transport in several shorter pieces."
         )
     return best
 
 
-def _settled(S: Tensor) -> bool:
-    """Whether a step of the mean is rounding: whether the average map S is the identity."""
-    identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-    return bool(((S.detach() - identity).abs() <= 4 * thresholds.converged(S.dtype)).all())
+# The mean. With G = F F^T, F = U diag(g)^1/2, and R_i = (F^T X_i F)^1/2: T_i = F^-T R_i F^-1, so sum_i w_i T_i = I says
+# sum_i w_i R_i = diag(g). Moving G to F (I + D) F^T moves the left side by -curvature[D].
+
+
+def _roots(Xs: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors of R_i.
+
+    F^T X_i F squares condition numbers. Where that leaves eigenvalues at rounding level, they come as singular values
+    of L_i^T F, X_i = L_i L_i^T, which do not suffer.
+    """
+    values, vectors = torch.linalg.eigh(F.mT @ Xs @ F)
+    if bool((values[..., 0] > 1e3 * torch.finfo(values.dtype).eps * values[..., -1]).all()):
+        return values.sqrt(), vectors
+    _, roots, right = torch.linalg.svd(cholesky("Xs", Xs).mT @ F)
+    return roots, right.mT
+
+
+def _weighted_sum(w: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """sum_i w_i A_i B_i for (..., N, n, n), as one product."""
+    n = A.shape[-1]
+    left = (w * A).transpose(-3, -2).reshape(*A.shape[:-3], n, -1)
+    return left @ B.reshape(*B.shape[:-3], -1, n)
+
+
+class _Curvature:
+    """D -> sum_i w_i L_{R_i}[R_i D R_i], symmetric and positive."""
+
+    def __init__(self, w: Tensor, roots: Tensor, vectors: Tensor, g: Tensor) -> None:
+        self.w, self.vectors = w, vectors
+        self.kernel = roots[..., :, None] * roots[..., None, :] / (roots[..., :, None] + roots[..., None, :])
+        self.scaling = ((g[..., :, None] + g[..., None, :]) / (g[..., :, None] * g[..., None, :])).sqrt()
+
+    def __call__(self, D: Tensor) -> Tensor:
+        D = D if D.dim() == 2 else D[..., None, :, :]  # a single matrix multiplies all at once
+        hat = (self.vectors.mT @ D @ self.vectors).mul_(self.kernel)
+        return _weighted_sum(self.w, self.vectors @ hat, self.vectors.mT)
+
+    def solve(self, rhs: Tensor, relative: float, most: int) -> Tensor:
+        """Conjugate gradients, after a scaling that makes the operator the identity if all X_i are equal."""
+        q, tiny = self.scaling, torch.finfo(rhs.dtype).tiny
+        Y = q * rhs
+        goal = relative**2 * Y.square().sum((-2, -1), keepdim=True)
+        rest = Y - q * self(q * Y)
+        along, size = rest, rest.square().sum((-2, -1), keepdim=True)
+        for _ in range(most):
+            if not bool((size > goal).any()):
+                break
+            image = q * self(q * along)
+            step = size / (along * image).sum((-2, -1), keepdim=True).clamp_min(tiny)
+            Y, rest = Y + step * along, rest - step * image
+            before, size = size, rest.square().sum((-2, -1), keepdim=True)
+            along = rest + size / before.clamp_min(tiny) * along
+        return sym(q * Y)
+
+
+def _barycentre(Xs: Tensor, w: Tensor, tol: float) -> Tensor:
+    """Fixed-point steps G <- F^-T (sum_i w_i R_i)^2 F^-1, near the solution with Newton's correction."""
+    eye = torch.eye(Xs.shape[-1], dtype=Xs.dtype, device=Xs.device)
+    G, before, newton = sym((w * Xs).sum(-3)), float("inf"), False
+    for _ in range(_MEAN_STEPS):
+        g, U = eigh("Xs", G)
+        F = U * g.sqrt()[..., None, :]
+        roots, vectors = _roots(Xs, F[..., None, :, :])
+        gap = sym(_weighted_sum(w, vectors * roots[..., None, :], vectors.mT)) - torch.diag_embed(g)
+        relative = gap / (g[..., :, None] * g[..., None, :]).sqrt()
+        size = float(relative.square().sum((-2, -1)).max().sqrt()) if gap.numel() else 0.0
+        newton = size < 0.1 and (not newton or size < before / 4)
+        move = eye + gap / g[..., :, None]
+        if newton:  # its correction of the fixed-point step, which by itself is better than first order
+            curvature = _Curvature(w, roots, vectors, g)
+            D = curvature.solve(gap, max(size, tol / max(size, tol)) / 2, 12)
+            move = move + (D - curvature.scaling.square() * gap) / 2
+        half = F @ move
+        G = sym(half @ half.mT)
+        if size <= tol or (newton and size**2 <= tol):
+            return G
+        before = size
+    raise ValueError(
+        f"Xs: received matrices whose mean did not settle in {_MEAN_STEPS} steps (|mean T - I| is {size:.2g}); valid "
+        "are condition numbers up to about 1e8. Repair: a larger tol, or steps=10 for an approximate mean."
+    )
+
+
+class _Mean(torch.autograd.Function):
+    """The barycentre. From sum_i w_i T_i = I: curvature[D] = sum_i w_i L_{R_i}[F^T dX_i F] + dw_i R_i, dG = F D F^T."""
+
+    @staticmethod
+    def forward(ctx: Any, Xs: Tensor, w: Tensor, tol: float) -> Tensor:
+        G = _barycentre(Xs, w, tol)
+        ctx.save_for_backward(Xs, w, G)
+        return G
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        Xs, w, G = ctx.saved_tensors
+        g, U = eigh("Xs", G)
+        F = U * g.sqrt()[..., None, :]
+        roots, vectors = _roots(Xs, F[..., None, :, :])
+        Z = _Curvature(w, roots, vectors, g).solve(F.mT @ sym(grad) @ F, thresholds.converged(G.dtype), 200)
+        hat = vectors.mT @ (Z[..., None, :, :] @ vectors)
+        towards_w = (hat.diagonal(dim1=-2, dim2=-1) * roots).sum(-1)[..., None, None]
+        S = vectors @ (hat / (roots[..., :, None] + roots[..., None, :])) @ vectors.mT
+        F = F[..., None, :, :]
+        return w * (F @ S @ F.mT), towards_w.sum_to_size(w.shape), None
 
 
 def mean(
@@ -438,49 +552,50 @@ def mean(
     M: Tensor | None = None,
     theta: float = 1.0,
     steps: int | None = None,
+    tol: float | None = None,
 ) -> Tensor:
-    r"""The Frechet mean (barycentre): the G with mean_i T_{G -> X_i} = I.
+    r"""The Frechet mean (barycentre): the G with sum_i w_i T_{G -> X_i} = I.
 
-    Starts from the weighted arithmetic mean and repeats G <- S G S, S = mean_i T_{G -> X_i}, which is a gradient step
-    of unit size; Altschuler et al. 2021 show that it converges at a rate that does not depend on the dimension.
+    Starts from the weighted arithmetic mean. A fixed-point step G <- S G S, S = sum_i w_i T_{G -> X_i}, is a gradient
+    step of unit size and converges at a rate that does not depend on the dimension (Altschuler et al. 2021); near the
+    solution Newton's method takes over. The gradient follows from the implicit function theorem.
 
     Args:
         Xs: (..., N, n, n) symmetric positive definite.
         weights: (..., N) non-negative, summing to anything positive; equal if omitted.
         M: (n, n) metric matrix.
         theta: power of the deformation.
-        steps: so many steps, whether or not they converge; until convergence if omitted.
+        steps: so many fixed-point steps, whether or not they converge; until convergence if omitted.
+        tol: |mean T - I|_F at which it has converged; a few units of rounding per entry if omitted.
 
     Returns:
         (..., n, n) symmetric positive definite.
 
     Raises:
-        ValueError: wrong shapes or dtype, no matrices, not positive definite, theta zero, steps below one, negative
-            weights or weights summing to zero; or no convergence.
+        ValueError: wrong shapes or dtype, no matrices, not positive definite, theta zero, steps below one, tol not
+            positive, negative weights or weights summing to zero; or no convergence.
 
-    Source: Alvarez-Esteban et al. 2016, "A fixed-point approach to barycenters in Wasserstein space".
+    Source: Alvarez-Esteban et al. 2016, "A fixed-point approach to barycenters in Wasserstein space"; Newton's step and
+        the gradient are derived here.
 
     >>> mean(torch.stack([torch.eye(2), 9 * torch.eye(2)])).diagonal().round(decimals=3)
     tensor([4., 4.])
     """
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps: received {steps}; valid is a positive integer, or None. Repair: steps=1.")
+    if (steps is not None and steps < 1) or (tol is not None and not tol > 0):
+        raise ValueError(
+            f"steps, tol: received {steps} and {tol}; valid are a positive integer and a positive number, or None. "
+            "Repair: steps=1."
+        )
     w = shares(Xs, weights)
     chart = _chart(Xs, M, theta)
     Ys = Xs if chart is None else chart.to(Xs)
-    G = sym((w * Ys).sum(-3))
-    for _ in range(steps or _MEAN_STEPS):
-        half = sqrtm(G)
-        inverse = inv_sqrtm(G)
-        roots = sqrtm(half[..., None, :, :] @ Ys @ half[..., None, :, :])
-        S = sym(inverse @ (w * roots).sum(-3) @ inverse)
-        G = sym(S @ G @ S)
-        if steps is None and _settled(S):
-            break
+    if steps is None:
+        G = _Mean.apply(Ys, w, tol or 4 * Xs.shape[-1] * thresholds.converged(Xs.dtype))
     else:
-        if steps is None:
-            raise ValueError(
-                f"Xs: received matrices whose mean did not settle in {_MEAN_STEPS} steps; valid are condition numbers "
-                "up to about 1e12. Repair: steps=10 for an approximate mean."
-            )
+        G = sym((w * Ys).sum(-3))
+        for _ in range(steps):
+            half, inverse = sqrtm(G), inv_sqrtm(G)
+            roots = sqrtm(half[..., None, :, :] @ Ys @ half[..., None, :, :])
+            S = sym(inverse @ (w * roots).sum(-3) @ inverse)
+            G = sym(S @ G @ S)
     return G if chart is None else chart.back(G)

@@ -1,9 +1,11 @@
 r"""What the metrics on SPD(n) share: membership, projection, random points, the Lyapunov equation.
 
 SPD(n) is the open cone of symmetric positive definite matrices. A tangent vector at any of its points is a symmetric
-matrix; coordinates are the ambient ones. Matrices are (..., n, n); only their symmetric part is used.
+matrix; coordinates are the ambient ones. Matrices are (..., n, n); that they are symmetric is not checked.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +40,36 @@ def require_same_size(name: str, A: Tensor, other: str, B: Tensor) -> None:
             f"{other}: received {B.shape[-1]} x {B.shape[-1]} matrices beside {name} of size {A.shape[-1]}; valid are "
             f"equal sizes. Repair: compare matrices of the same number of channels."
         )
+    if A.dtype != B.dtype:
+        raise ValueError(
+            f"{other}: received {B.dtype} beside {name} of {A.dtype}; valid are equal dtypes. "
+            f"Repair: {other}.to({A.dtype})."
+        )
+
+
+class _NotPositive(ValueError):
+    """What :func:`not_positive` makes, so that :func:`blame` can tell it from other errors."""
+
+
+def _marks(X: Tensor) -> Tensor:
+    """(...) one for each finite matrix, NaN for the others."""
+    finite = torch.isfinite(X.detach()).all(-1).all(-1)
+    return torch.where(finite, torch.ones_like(finite, dtype=X.dtype), torch.nan)
+
+
+@contextmanager
+def blame(**matrices: Tensor | None) -> Iterator[None]:
+    """Inside, an error about an intermediate matrix becomes one about the argument that caused it, with its index."""
+    try:
+        yield
+    except (_NotPositive, torch.linalg.LinAlgError) as error:
+        for name, X in matrices.items():
+            if X is not None:
+                try:
+                    require_spd(name, sym(X.detach()))
+                except ValueError as better:
+                    raise better from None
+        raise error
 
 
 def not_positive(name: str, smallest: Tensor, largest: Tensor) -> ValueError:
@@ -46,7 +78,7 @@ def not_positive(name: str, smallest: Tensor, largest: Tensor) -> ValueError:
     worst = int(torch.where(flat.isnan(), torch.full_like(flat, -torch.inf), flat).argmin())
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), smallest.shape)) if smallest.dim() else ()
     top = float(largest.detach().reshape(-1)[worst])
-    return ValueError(
+    return _NotPositive(
         f"{name}: received a matrix with eigenvalue {float(flat[worst]):.3g} (largest {top:.3g}) at index {index}; "
         f"valid are symmetric positive definite matrices without NaN. Repair: add a multiple of the identity, use "
         f"float64, or project({name})."
@@ -70,10 +102,7 @@ def require_spd(name: str, X: Tensor) -> None:
                 f"valid are symmetric positive definite matrices. Repair: ({name} + {name}.mT) / 2."
             )
         if not bool(torch.isfinite(X).all()):
-            bad = torch.where(
-                torch.isfinite(X).all(-1).all(-1), torch.ones_like(size), torch.full_like(size, torch.nan)
-            )
-            raise not_positive(name, bad, bad)
+            raise not_positive(name, _marks(X), _marks(X))
         values = torch.linalg.eigvalsh(sym(X))
         if not bool((values[..., 0] > 0).all()):
             raise not_positive(name, values[..., 0], values[..., -1])
@@ -84,20 +113,31 @@ def eigh(name: str, X: Tensor) -> tuple[Tensor, Tensor]:
     try:
         values, vectors = torch.linalg.eigh(sym(X))
     except torch.linalg.LinAlgError:
-        bad = torch.where(
-            torch.isfinite(X).all(-1).all(-1), X.new_ones(X.shape[:-2]), X.new_full(X.shape[:-2], torch.nan)
-        )
-        raise not_positive(name, bad, bad) from None
+        raise not_positive(name, _marks(X), _marks(X)) from None
     if X.numel() and not bool((values[..., 0] > 0).all()):
         raise not_positive(name, values[..., 0], values[..., -1])
     return values, vectors
 
 
+def symmetric_eigh(name: str, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of X, positive definite or not; ``ValueError`` where X has NaN or infinity."""
+    try:
+        values, vectors = torch.linalg.eigh(sym(X))
+        failed = not bool(torch.isfinite(values.detach()).all())
+    except torch.linalg.LinAlgError:
+        failed = True
+    if failed:
+        raise ValueError(
+            f"{name}: received a matrix with NaN or infinity; valid are finite symmetric matrices. "
+            f"Repair: see where torch.isfinite({name}) is false."
+        )
+    return values, vectors
+
+
 def cholesky(name: str, X: Tensor) -> Tensor:
     """The lower factor L with L L^T = X, or ``ValueError`` naming the worst eigenvalue."""
-    X = sym(X)
     L, info = torch.linalg.cholesky_ex(X)
-    if X.numel() and bool((info > 0).any() | L.detach().diagonal(dim1=-2, dim2=-1).isnan().any()):
+    if X.numel() and bool((info > 0).any() | L.detach().diagonal(dim1=-2, dim2=-1).isfinite().logical_not().any()):
         require_spd(name, X.detach())
         values = torch.linalg.eigvalsh(X.detach())  # positive by a rounding error only: still not factored
         raise not_positive(name, values[..., 0] - torch.finfo(X.dtype).eps * values[..., -1], values[..., -1])
@@ -116,7 +156,7 @@ def project(M: Tensor, floor: float | None = None) -> Tensor:
         (..., n, n) symmetric positive definite.
 
     Raises:
-        ValueError: not square, wrong dtype, a floor that is not positive, or M without any eigenvalue but zero.
+        ValueError: not square, wrong dtype, NaN, a floor that is not positive, or M without any eigenvalue but zero.
 
     Source: Higham 1988, "Computing a nearest symmetric positive semidefinite matrix", with a floor.
 
@@ -127,7 +167,7 @@ def project(M: Tensor, floor: float | None = None) -> Tensor:
     require_square("M", M)
     if floor is not None and not floor > 0:
         raise ValueError(f"floor: received {floor}; valid is a positive number. Repair: floor=1e-6.")
-    values, vectors = torch.linalg.eigh(sym(M))
+    values, vectors = symmetric_eigh("M", M)
     least = values.abs().amax(-1, keepdim=True) * thresholds.membership(M.dtype)
     least = torch.full_like(least, floor) if floor is not None else least
     if M.numel() and not bool((least > 0).all()):
@@ -272,7 +312,7 @@ def shares(Xs: Tensor, weights: Tensor | None) -> Tensor:
             f"weights: received values from {float(weights.min()):.3g} to {float(weights.max()):.3g}; valid are "
             "non-negative numbers with a positive sum. Repair: weights.clamp_min(0)."
         )
-    return (weights / total)[..., None, None]
+    return (weights / total).to(Xs.dtype)[..., None, None]
 
 
 def as_time(t: Tensor | float, like: Tensor) -> Tensor:

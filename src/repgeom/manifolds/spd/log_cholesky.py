@@ -7,7 +7,7 @@ isometries. No eigen-decomposition is needed, and the order of rows and columns 
 import torch
 from torch import Tensor
 
-from repgeom.manifolds.spd.cone import as_time, cholesky, project, random, require_same_size, root, shares, sym
+from repgeom.manifolds.spd.cone import as_time, blame, cholesky, project, random, require_same_size, root, shares, sym
 
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]
 
@@ -60,7 +60,8 @@ def distance(A: Tensor, B: Tensor) -> Tensor:
     tensor(0.5000)
     """
     require_same_size("A", A, "B", B)
-    return root((_to(A) - _to(B)).square().sum((-2, -1)))
+    with blame(A=A, B=B):
+        return root((_to(A) - _to(B)).square().sum((-2, -1)))
 
 
 def inner(X: Tensor, U: Tensor, V: Tensor) -> Tensor:
@@ -128,7 +129,8 @@ def log(X: Tensor, Y: Tensor) -> Tensor:
     tensor([1., 1.])
     """
     require_same_size("X", X, "Y", Y)
-    return _pull(X, _to(Y) - _to(X))
+    with blame(X=X, Y=Y):
+        return _pull(X, _to(Y) - _to(X))
 
 
 def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
@@ -152,7 +154,8 @@ def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
     """
     require_same_size("X", X, "Y", Y)
     t = as_time(t, X)
-    return _back((1 - t) * _to(X) + t * _to(Y))
+    with blame(X=X, Y=Y):
+        return _back((1 - t) * _to(X) + t * _to(Y))
 
 
 def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
@@ -176,7 +179,8 @@ def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
     """
     require_same_size("X", X, "Y", Y)
     require_same_size("X", X, "V", V)
-    return _pull(Y, _push(X, V))
+    with blame(X=X, Y=Y):
+        return _pull(Y, _push(X, V))
 
 
 def mean(Xs: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -199,4 +203,5 @@ def mean(Xs: Tensor, weights: Tensor | None = None) -> Tensor:
     tensor([3., 3.])
     """
     w = shares(Xs, weights)
-    return _back((w * _to(Xs)).sum(-3))
+    with blame(Xs=Xs):
+        return _back((w * _to(Xs)).sum(-3))

@@ -7,7 +7,7 @@ change of scale.
 import torch
 from torch import Tensor
 
-from repgeom.manifolds.spd.cone import as_time, project, random, require_same_size, root, shares
+from repgeom.manifolds.spd.cone import as_time, blame, project, random, require_same_size, root, shares
 from repgeom.manifolds.spd.matrix_functions import derivative, expm, logm
 
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]
@@ -48,7 +48,8 @@ def distance(A: Tensor, B: Tensor) -> Tensor:
     tensor(2.)
     """
     require_same_size("A", A, "B", B)
-    return root((_to(A) - _to(B)).square().sum((-2, -1)))
+    with blame(A=A, B=B):
+        return root((_to(A) - _to(B)).square().sum((-2, -1)))
 
 
 def inner(X: Tensor, U: Tensor, V: Tensor) -> Tensor:
@@ -116,7 +117,8 @@ def log(X: Tensor, Y: Tensor) -> Tensor:
     tensor([1., 1.])
     """
     require_same_size("X", X, "Y", Y)
-    return _pull(X, _to(Y) - _to(X))
+    with blame(X=X, Y=Y):
+        return _pull(X, _to(Y) - _to(X))
 
 
 def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
@@ -140,7 +142,8 @@ def geodesic(X: Tensor, Y: Tensor, t: Tensor | float) -> Tensor:
     """
     require_same_size("X", X, "Y", Y)
     t = as_time(t, X)
-    return _back((1 - t) * _to(X) + t * _to(Y))
+    with blame(X=X, Y=Y):
+        return _back((1 - t) * _to(X) + t * _to(Y))
 
 
 def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
@@ -164,7 +167,8 @@ def transport(X: Tensor, Y: Tensor, V: Tensor) -> Tensor:
     """
     require_same_size("X", X, "Y", Y)
     require_same_size("X", X, "V", V)
-    return _pull(Y, _push(X, V))
+    with blame(X=X, Y=Y):
+        return _pull(Y, _push(X, V))
 
 
 def mean(Xs: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -187,4 +191,5 @@ def mean(Xs: Tensor, weights: Tensor | None = None) -> Tensor:
     tensor([3., 3.])
     """
     w = shares(Xs, weights)
-    return _back((w * _to(Xs)).sum(-3))
+    with blame(Xs=Xs):
+        return _back((w * _to(Xs)).sum(-3))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repgeom.manifolds.checks import require_real
-from repgeom.manifolds.spd.cone import eigh, require_same_size, require_square, sym
+from repgeom.manifolds.spd.cone import eigh, require_same_size, require_square, sym, symmetric_eigh
 
 Values = Callable[[Tensor], Tensor]
 Slopes = Callable[[Tensor, Tensor], Tensor]
@@ -66,18 +66,18 @@ class _SpectralFunction(torch.autograd.Function):
     """f(X) = U f(l) U^T, with the divided differences of f as its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, X: Tensor, f: Values, slopes: Slopes, positive: bool) -> Tensor:
-        values, vectors = eigh("X", X) if positive else torch.linalg.eigh(sym(X))
+    def forward(ctx: Any, X: Tensor, f: Values, slopes: Slopes, positive: bool, name: str) -> Tensor:
+        values, vectors = eigh(name, X) if positive else symmetric_eigh(name, X)
         ctx.save_for_backward(values, vectors)
         ctx.slopes = slopes
         return vectors * f(values)[..., None, :] @ vectors.mT
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None, None, None]:
         values, vectors = ctx.saved_tensors
         K = ctx.slopes(values[..., :, None], values[..., None, :])
-        return vectors @ (K * (vectors.mT @ sym(G) @ vectors)) @ vectors.mT, None, None, None
+        return vectors @ (K * (vectors.mT @ sym(G) @ vectors)) @ vectors.mT, None, None, None, None
 
 
 def spectral_function(X: Tensor, f: Values, slopes: Slopes, *, positive: bool = True) -> Tensor:
@@ -102,7 +102,7 @@ def spectral_function(X: Tensor, f: Values, slopes: Slopes, *, positive: bool = 
             [0., 4.]])
     """
     require_square("X", X)
-    return _SpectralFunction.apply(X, f, slopes, positive)
+    return _SpectralFunction.apply(X, f, slopes, positive, "X")
 
 
 def sqrtm(X: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def expm(V: Tensor) -> Tensor:
         (..., n, n) symmetric positive definite.
 
     Raises:
-        ValueError: not square, or wrong dtype.
+        ValueError: not square, wrong dtype, or NaN.
 
     Source: standard; with d = |l_i - l_j|, K_ij = e^max (1 - e^(-d)) / d.
 
@@ -205,7 +205,7 @@ def expm(V: Tensor) -> Tensor:
             [0., 1.]])
     """
     require_square("V", V)
-    return _SpectralFunction.apply(V, torch.exp, _exp_slopes, False)
+    return _SpectralFunction.apply(V, torch.exp, _exp_slopes, False, "V")
 
 
 def derivative(function: str, X: Tensor, V: Tensor, power: float = 1.0, *, inverse: bool = False) -> Tensor:
@@ -242,7 +242,7 @@ def derivative(function: str, X: Tensor, V: Tensor, power: float = 1.0, *, inver
             "is not implemented. Repair: X.detach()."
         )
     require_real("V", V)
-    values, vectors = torch.linalg.eigh(sym(X)) if function == "exp" else eigh("X", X)
+    values, vectors = symmetric_eigh("X", X) if function == "exp" else eigh("X", X)
     K = slopes(values[..., :, None], values[..., None, :])
     hat = vectors.mT @ sym(V) @ vectors
     return vectors @ (hat / K if inverse else K * hat) @ vectors.mT
