@@ -13,6 +13,7 @@ import torch
 
 from repgeom.cli import ledger
 from repgeom.manifolds import rotations
+from repgeom.manifolds.spd import affine_invariant, bures_wasserstein, log_euclidean
 
 CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -234,3 +235,48 @@ def test_ledger_filter(root, visit):
     page.get_by_label("Words").focus()
     page.keyboard.type("no such words anywhere")
     assert shown.count() == 0 and page.locator(".ledger-filter p").inner_text() == f"0 of {len(rows)} claims"
+
+
+@pytest.fixture
+def cone(html, visit):
+    """A page with the figure of the cone of covariances."""
+    chapters = [p for p in sorted((html / "book").glob("*.html")) if 'data-figure="spd-cone"' in p.read_text("utf-8")]
+    assert chapters, "no chapter holds the figure"
+    return visit(f"book/{chapters[0].name}")
+
+
+def words_of(page) -> str:
+    return page.locator("[data-figure=spd-cone] .numbers").inner_text()
+
+
+def test_cone_figure_says_what_the_library_computes(cone):
+    data = json.loads(cone.locator("[data-figure=spd-cone] script").first.text_content())
+    A, B = (torch.tensor([[a, b], [b, c]], dtype=torch.float64) for a, b, c in (data["A"], data["B"]))
+    said = words_of(cone)
+    time = float(re.search(r"t = ([\d.]+)", said)[1])
+    for name, metric in {"AIM": affine_invariant, "LEM": log_euclidean, "BW": bures_wasserstein}.items():
+        point = metric.geodesic(A, B, time)
+        determinant = float(re.search(rf"determinant .*?{name} ([\d.]+)", said)[1])
+        distance = float(re.search(rf"distance from A to B .*?{name} ([\d.]+)", said)[1])
+        assert determinant == pytest.approx(float(torch.linalg.det(point)), rel=5e-3)
+        assert distance == pytest.approx(float(metric.distance(A, B)), rel=5e-3)
+
+
+def test_cone_figure_follows_keyboard_and_pointer(cone):
+    figure = cone.locator("[data-figure=spd-cone]")
+    before = words_of(cone)
+    figure.get_by_role("slider", name="Time t").focus()
+    cone.keyboard.press("ArrowRight")
+    moved = words_of(cone)
+    assert moved != before and moved.split("distance")[1] == before.split("distance")[1]
+    figure.get_by_role("slider", name="A: long axis").focus()
+    cone.keyboard.press("PageUp")
+    assert words_of(cone).split("distance")[1] != moved.split("distance")[1]
+    drawing = figure.locator("svg.draggable").first
+    drawing.scroll_into_view_if_needed()
+    box, before = drawing.bounding_box(), words_of(cone)
+    cone.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.45)
+    cone.mouse.down()
+    cone.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.3, steps=4)
+    cone.mouse.up()
+    assert words_of(cone) != before

@@ -112,7 +112,8 @@ def hessian_condition(cost: Callable[[Tensor], Tensor], metric: str, X: Tensor) 
     basis = torch.zeros(len(i), n, n, dtype=F64)
     rows = torch.arange(len(i))
     basis[rows, i, j] = basis[rows, j, i] = 1.0
-    second = torch.func.hessian(lambda c: cost(X + torch.einsum("k,kij->ij", c, basis)))(torch.zeros(len(i), dtype=F64))
+    origin = torch.zeros(len(i), dtype=F64)
+    second = torch.autograd.functional.hessian(lambda c: cost(X + torch.einsum("k,kij->ij", c, basis)), origin)
     if metric == "Euclid":
         gram = torch.einsum("kij,lij->kl", basis, basis)
     else:
