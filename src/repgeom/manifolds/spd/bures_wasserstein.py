@@ -48,6 +48,7 @@ __all__ = [
 
 _MEAN_STEPS = 200
 _COLUMNS = 14  # of the extrapolation that integrates parallel transport
+_RATIO = 3.0  # by which lengths change at most along one piece of it
 
 
 # ------------------------------------------------------------------------------------ the optimal map, and the distance
@@ -107,18 +108,42 @@ def optimal_map(A: Tensor, B: Tensor) -> Tensor:
     return _OptimalMap.apply(A, B)
 
 
+def _nearest_turn(K: Tensor) -> Tensor:
+    """The orthogonal matrix nearest to K, its polar factor K (K^T K)^-1/2, at half the price of singular values.
+
+    With K^T K = V l V^T and s^2 = l, it is P V^T, P = K V / s, up to the rounding of K^T K. That leaves a rest
+    C = (K V)^T K V - l, and with it the first-order correction P - P X, X_ij = C_ij / (s_j (s_i + s_j)), which squares
+    the error. Where K^T K costs more than half of the digits, singular values serve after all.
+    """
+    values, vectors = torch.linalg.eigh(K.mT @ K)
+    if not bool((values[..., 0] > thresholds.membership(K.dtype) * values[..., -1]).all()):
+        left, _, right = torch.linalg.svd(K)
+        return left @ right
+    s = values.sqrt()[..., None, :]
+    P = K @ vectors
+    X = P.mT @ P
+    X.diagonal(dim1=-2, dim2=-1).sub_(values)
+    X.div_(s * (s + s.mT))
+    P.div_(s)
+    return (P - P @ X) @ vectors.mT
+
+
 def _squared_distance(A: Tensor, B: Tensor) -> Tensor:
     wanted = torch.is_grad_enabled() and (A.requires_grad or B.requires_grad)
     with torch.no_grad():
-        F, E, turn, lower, _, _ = _aligned_factors(A, B)
-        squared = (F - E).square().sum((-2, -1))
-        squared = torch.where((A == B).all(-1).all(-1), torch.zeros_like(squared), squared)
+        F, L = cholesky("A", A), cholesky("B", B)
+        turn = _nearest_turn(L.mT @ F)
+        gap = F - L @ turn
+        squared = torch.linalg.vector_norm(gap, dim=(-2, -1)).square()
+        close = squared <= thresholds.eps(A.dtype) * A.diagonal(dim1=-2, dim2=-1).sum(-1)
+        if bool(close.any()):
+            squared = torch.where((A == B).all(-1).all(-1), torch.zeros_like(squared), squared)
         if not wanted:
             return squared
-        # E = T F and F = T' E: the gradients are I - T and I - T'.
-        identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        a = identity - sym(torch.linalg.solve_triangular(F, E, upper=False, left=False))
-        b = identity - sym(torch.linalg.solve_triangular(lower, F @ turn.mT, upper=False, left=False))
+        # L Q = T F and F Q^T = T' L: the gradients I - T and I - T' are gap F^-1 and -gap Q^T L^-1.
+        a = torch.linalg.solve_triangular(F, gap, upper=False, left=False)
+        b = torch.linalg.solve_triangular(L, gap @ turn.mT, upper=False, left=False)
+        a, b = torch.add(a, a.mT).div_(2), torch.add(b, b.mT).div_(-2)
     return with_gradient(A, B, squared, a, b)
 
 
@@ -364,7 +389,7 @@ def transport(X: Tensor, Y: Tensor, V: Tensor, *, M: Tensor | None = None, theta
     With S = L_X[V], a parallel field obeys S' = -L_X[S K X + X K S] along X(t) = (I + t D) X (I + t D), D = T - I and
     K = D (I + t D)^-1: in flat space above, the lift S F changes only vertically. There is no closed form unless X and
     Y commute (then V_ij sqrt((y_i + y_j) / (x_i + x_j)) in their eigenbasis), so the equation is integrated, by the
-    midpoint rule extrapolated to step zero until two columns agree.
+    midpoint rule extrapolated to step zero until two columns agree, in pieces along which I + t D changes little.
 
     Args:
         X: (..., n, n) symmetric positive definite.
@@ -378,7 +403,7 @@ def transport(X: Tensor, Y: Tensor, V: Tensor, *, M: Tensor | None = None, theta
 
     Raises:
         ValueError: wrong shapes or dtype, not positive definite, theta zero; or the integration did not settle, which
-            happens for condition numbers far above 1e5.
+            happens for condition numbers above about 1e7.
 
     Source: derived here from the quotient by the orthogonal group; Takatsu 2011 for the quotient.
 
@@ -392,18 +417,41 @@ def transport(X: Tensor, Y: Tensor, V: Tensor, *, M: Tensor | None = None, theta
     with blame(X=X, Y=Y):
         base, end, W = (X, Y, V) if chart is None else (chart.to(X), chart.to(Y), chart.push(X, V))
         D = optimal_map(base, end) - identity
-    path: dict[float, tuple[Tensor, Tensor]] = {}
-
-    def slope(t: float, S: Tensor) -> Tensor:
-        if t not in path:
-            step = identity + t * D
-            path[t] = sym(step @ base @ step), torch.linalg.solve(step, D)
-        point, K = path[t]
-        return -2 * lyapunov(point, sym(S @ K @ point))
-
-    S = _extrapolated(slope, lyapunov(base, W))
+        S = lyapunov(base, W)
+    for start, length in _pieces(D.detach()):
+        S = _extrapolated(_slope(base, D, start, length), S)
     moved = 2 * sym(S @ end)
     return moved if chart is None else chart.pull(Y, moved)
+
+
+def _pieces(D: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Starts and lengths (...) of pieces of [0, 1], along each of which no eigenvalue of I + t D changes by _RATIO."""
+    values = torch.linalg.eigvalsh(D)
+    least, most = values[..., 0], values[..., -1]
+    one, tiny = torch.ones_like(least), torch.finfo(D.dtype).tiny
+    t, pieces = torch.zeros_like(least), []
+    while bool((t < 1).any()):
+        growing = t + (_RATIO - 1) * (1 + t * most) / most.clamp_min(tiny)
+        shrinking = t + (1 - 1 / _RATIO) * (1 + t * least) / (-least).clamp_min(tiny)
+        end = torch.minimum(one, torch.minimum(growing, shrinking))
+        pieces.append((t, end - t))
+        t = end
+    return pieces
+
+
+def _slope(base: Tensor, D: Tensor, start: Tensor, length: Tensor) -> Callable[[float, Tensor], Tensor]:
+    """dS/du at the times t = start + u length."""
+    identity = torch.eye(D.shape[-1], dtype=D.dtype, device=D.device)
+    path: dict[float, tuple[Tensor, Tensor]] = {}
+
+    def slope(u: float, S: Tensor) -> Tensor:
+        if u not in path:
+            step = identity + (start + u * length)[..., None, None] * D
+            path[u] = sym(step @ base @ step), length[..., None, None] * torch.linalg.solve(step, D)
+        point, K = path[u]
+        return -2 * lyapunov(point, sym(S @ K @ point))
+
+    return slope
 
 
 def _extrapolated(slope: Callable[[float, Tensor], Tensor], start: Tensor) -> Tensor:
@@ -432,7 +480,7 @@ def _extrapolated(slope: Callable[[float, Tensor], Tensor], start: Tensor) -> Te
         symmetric_eigh("V", start.detach())  # tells NaN
         raise ValueError(
             f"X, Y: received end points between which parallel transport did not settle (last change "
-            f"{float(error.max()):.2g}); valid are condition numbers up to about 1e5. "
+            f"{float(error.max()):.2g}); valid are condition numbers up to about 1e7. "
             "Repair: transport in several shorter pieces."
         )
     return best
@@ -445,43 +493,52 @@ def _extrapolated(slope: Callable[[float, Tensor], Tensor], start: Tensor) -> Te
 def _roots(Xs: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and vectors of R_i.
 
-    F^T X_i F squares condition numbers. Where that leaves eigenvalues at rounding level, they come as singular values
-    of L_i^T F, X_i = L_i L_i^T, which do not suffer.
+    F^T X_i F squares condition numbers. Where that costs more than half of the digits, they come as singular values of
+    L_i^T F, X_i = L_i L_i^T, which do not suffer.
     """
     values, vectors = torch.linalg.eigh(F.mT @ Xs @ F)
-    if bool((values[..., 0] > 1e3 * torch.finfo(values.dtype).eps * values[..., -1]).all()):
+    if bool((values[..., 0] > thresholds.membership(values.dtype) * values[..., -1]).all()):
         return values.sqrt(), vectors
     _, roots, right = torch.linalg.svd(cholesky("Xs", Xs).mT @ F)
     return roots, right.mT
 
 
-def _weighted_sum(w: Tensor, A: Tensor, B: Tensor) -> Tensor:
-    """sum_i w_i A_i B_i for (..., N, n, n), as one product."""
-    n = A.shape[-1]
-    left = (w * A).transpose(-3, -2).reshape(*A.shape[:-3], n, -1)
-    return left @ B.reshape(*B.shape[:-3], -1, n)
+def _gram(A: Tensor, B: Tensor) -> Tensor:
+    """sum_i A_i^T B_i for (..., N, n, n), as one product."""
+    *batch, many, n, _ = A.shape
+    return A.reshape(*batch, many * n, n).mT @ B.reshape(*batch, many * n, n)
+
+
+def _in_pieces(Xs: Tensor, w: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Xs (..., N, n, n) and w cut along N, so that what is computed from a piece stays in the processor's cache."""
+    many = Xs.shape[-3]
+    size = max(1, 2**15 * many // max(Xs.numel(), 1)) if Xs.device.type == "cpu" else many
+    return [(Xs[..., i : i + size, :, :], w[..., i : i + size, :, :]) for i in range(0, many, size)]
 
 
 class _Curvature:
-    """D -> sum_i w_i L_{R_i}[R_i D R_i], symmetric and positive."""
+    """D -> sum_i w_i L_{R_i}[R_i D R_i], symmetric and positive, of pieces (w, roots, vectors)."""
 
-    def __init__(self, w: Tensor, roots: Tensor, vectors: Tensor, g: Tensor) -> None:
-        self.w, self.vectors = w, vectors
-        self.kernel = roots[..., :, None] * roots[..., None, :] / (roots[..., :, None] + roots[..., None, :])
+    def __init__(self, pieces: list[tuple[Tensor, Tensor, Tensor]], g: Tensor) -> None:
+        self.pieces = []
+        for w, roots, vectors in pieces:
+            inverse = 1 / (w[..., 0] * roots)  # infinite where the weight is zero
+            self.pieces.append((vectors.mT, inverse[..., :, None] + inverse[..., None, :]))
         self.scaling = ((g[..., :, None] + g[..., None, :]) / (g[..., :, None] * g[..., None, :])).sqrt()
 
     def __call__(self, D: Tensor) -> Tensor:
         D = D if D.dim() == 2 else D[..., None, :, :]  # a single matrix multiplies all at once
-        hat = (self.vectors.mT @ D @ self.vectors).mul_(self.kernel)
-        return _weighted_sum(self.w, self.vectors @ hat, self.vectors.mT)
+        image = torch.zeros((), dtype=D.dtype, device=D.device)
+        for rows, kernel in self.pieces:
+            image = image + _gram(rows, (rows @ D @ rows.mT).div_(kernel) @ rows)
+        return image
 
     def solve(self, rhs: Tensor, relative: float, most: int) -> Tensor:
         """Conjugate gradients, after a scaling that makes the operator the identity if all X_i are equal."""
         q, tiny = self.scaling, torch.finfo(rhs.dtype).tiny
-        Y = q * rhs
-        goal = relative**2 * Y.square().sum((-2, -1), keepdim=True)
-        rest = Y - q * self(q * Y)
-        along, size = rest, rest.square().sum((-2, -1), keepdim=True)
+        rest = q * rhs
+        Y, along, size = torch.zeros_like(rest), rest, rest.square().sum((-2, -1), keepdim=True)
+        goal = relative**2 * size
         for _ in range(most):
             if not bool((size > goal).any()):
                 break
@@ -500,14 +557,16 @@ def _barycentre(Xs: Tensor, w: Tensor, tol: float) -> Tensor:
     for _ in range(_MEAN_STEPS):
         g, U = eigh("Xs", G)
         F = U * g.sqrt()[..., None, :]
-        roots, vectors = _roots(Xs, F[..., None, :, :])
-        gap = sym(_weighted_sum(w, vectors * roots[..., None, :], vectors.mT)) - torch.diag_embed(g)
+        pieces = [(share, *_roots(part, F[..., None, :, :])) for part, share in _in_pieces(Xs, w)]
+        gap = -torch.diag_embed(g)
+        for share, roots, vectors in pieces:
+            gap = gap + sym(_gram(vectors.mT, (share * roots[..., None]) * vectors.mT))
         relative = gap / (g[..., :, None] * g[..., None, :]).sqrt()
         size = float(relative.square().sum((-2, -1)).max().sqrt()) if gap.numel() else 0.0
         newton = size < 0.1 and (not newton or size < before / 4)
         move = eye + gap / g[..., :, None]
         if newton:  # its correction of the fixed-point step, which by itself is better than first order
-            curvature = _Curvature(w, roots, vectors, g)
+            curvature = _Curvature(pieces, g)
             D = curvature.solve(gap, max(size, tol / max(size, tol)) / 2, 12)
             move = move + (D - curvature.scaling.square() * gap) / 2
         half = F @ move
@@ -537,7 +596,7 @@ class _Mean(torch.autograd.Function):
         g, U = eigh("Xs", G)
         F = U * g.sqrt()[..., None, :]
         roots, vectors = _roots(Xs, F[..., None, :, :])
-        Z = _Curvature(w, roots, vectors, g).solve(F.mT @ sym(grad) @ F, thresholds.converged(G.dtype), 200)
+        Z = _Curvature([(w, roots, vectors)], g).solve(F.mT @ sym(grad) @ F, thresholds.converged(G.dtype), 200)
         hat = vectors.mT @ (Z[..., None, :, :] @ vectors)
         towards_w = (hat.diagonal(dim1=-2, dim2=-1) * roots).sum(-1)[..., None, None]
         S = vectors @ (hat / (roots[..., :, None] + roots[..., None, :])) @ vectors.mT
@@ -588,14 +647,15 @@ def mean(
         )
     w = shares(Xs, weights)
     chart = _chart(Xs, M, theta)
-    Ys = Xs if chart is None else chart.to(Xs)
-    if steps is None:
-        G = _Mean.apply(Ys, w, tol or 4 * Xs.shape[-1] * thresholds.converged(Xs.dtype))
-    else:
-        G = sym((w * Ys).sum(-3))
-        for _ in range(steps):
-            half, inverse = sqrtm(G), inv_sqrtm(G)
-            roots = sqrtm(half[..., None, :, :] @ Ys @ half[..., None, :, :])
-            S = sym(inverse @ (w * roots).sum(-3) @ inverse)
-            G = sym(S @ G @ S)
+    with blame(Xs=Xs):
+        Ys = Xs if chart is None else chart.to(Xs)
+        if steps is None:
+            G = _Mean.apply(Ys, w, tol or 4 * Xs.shape[-1] * thresholds.converged(Xs.dtype))
+        else:
+            G = sym((w * Ys).sum(-3))
+            for _ in range(steps):
+                half, inverse = sqrtm(G), inv_sqrtm(G)
+                roots = sqrtm(half[..., None, :, :] @ Ys @ half[..., None, :, :])
+                S = sym(inverse @ (w * roots).sum(-3) @ inverse)
+                G = sym(S @ G @ S)
     return G if chart is None else chart.back(G)

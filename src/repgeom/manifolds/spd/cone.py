@@ -86,9 +86,23 @@ def not_positive(name: str, smallest: Tensor, largest: Tensor) -> ValueError:
 
 
 def require_spd(name: str, X: Tensor) -> None:
-    """Raise ``ValueError`` unless every X (..., n, n) is symmetric positive definite. Costs an eigen-decomposition.
+    """Refuse X unless every matrix of it is symmetric positive definite. Costs an eigen-decomposition.
 
     Symmetric means up to the square root of the rounding unit of the largest entry.
+
+    Args:
+        name: what to call X in the message.
+        X: (..., n, n) anything.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: wrong shape or dtype, NaN, not symmetric, or not positive definite (naming the worst eigenvalue).
+
+    Source: standard.
+
+    >>> require_spd("X", torch.eye(2))
     """
     require_square(name, X)
     if not X.numel():
@@ -114,8 +128,8 @@ def eigh(name: str, X: Tensor) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(sym(X))
     except torch.linalg.LinAlgError:
         raise not_positive(name, _marks(X), _marks(X)) from None
-    if X.numel() and not bool((values[..., 0] > 0).all()):
-        raise not_positive(name, values[..., 0], values[..., -1])
+    if X.numel() and not bool((values > 0).all()):  # all of them, because of NaN
+        raise not_positive(name, values[..., 0] * _marks(X), values[..., -1] * _marks(X))
     return values, vectors
 
 
