@@ -1,61 +1,21 @@
 """Speed of the rotation decoders: one thread, 100 000 rotations, float32, ratios measured in one run.
 
-Run with ``repgeom bench`` (or ``make bench``). Everything that is compared is timed in turns, and the best turn counts,
-in processor time: a busy machine then slows all competitors alike, and the ratios stay. Agreement is checked first.
-pytest-benchmark repeats our own time, for its JSON files.
+Run with ``repgeom bench`` (or ``make bench``). Agreement is checked first. pytest-benchmark repeats our own time, for
+its JSON files.
 """
 
-import time
 from collections.abc import Callable
 
 import pytest
 import roma
 import torch
+from timing import Row, backward, best_times, both, forward, gaussian, report
 from torch import Tensor
 
 from repgeom.manifolds import rotations as r
 
 N = 100_000
-Call = Callable[[], object]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def gaussian(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def best_times(calls: dict[str, Call], turns: int) -> dict[str, float]:
-    """Milliseconds of processor time of the best turn of each."""
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(turns):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            best[name] = min(best[name], 1e3 * (time.process_time() - start))
-    return best
-
-
-def forward(f: Callable[[Tensor], Tensor], x: Tensor) -> Call:
-    def run() -> None:
-        with torch.no_grad():
-            f(x)
-
-    return run
-
-
-def both(f: Callable[[Tensor], Tensor], x: Tensor, G: Tensor) -> Call:
-    x = x.clone().requires_grad_()
-    return lambda: torch.autograd.grad(f(x), x, G)
-
-
-def backward(f: Callable[[Tensor], Tensor], x: Tensor, G: Tensor) -> Call:
-    x = x.clone().requires_grad_()
-    R = f(x)
-    return lambda: torch.autograd.grad(R, x, G, retain_graph=True)
+CONDITIONS = f"one thread, {N} rotations, float32"
 
 
 def agree(f: Callable[[Tensor], Tensor], peer: Callable[[Tensor], Tensor], x: Tensor, G: Tensor, atol: float) -> None:
@@ -66,16 +26,6 @@ def agree(f: Callable[[Tensor], Tensor], peer: Callable[[Tensor], Tensor], x: Te
     ours, theirs = torch.autograd.grad(R, a, G)[0], torch.autograd.grad(S, b, G)[0]
     size = theirs.flatten(1).norm(dim=1).square() + 1
     assert ((ours - theirs).flatten(1).norm(dim=1) / size).max() < 100 * atol
-
-
-def report(title: str, rows: list[tuple[str, float, str, float, float | None]]) -> None:
-    """One line per ratio; the last number of a row is the least ratio that is asked for, or None."""
-    print(f"\n\n{title} (one thread, {N} rotations, float32, best turn, processor time)")
-    for name, ours, peer, theirs, target in rows:
-        verdict = "" if target is None else f"   target {target:g} x: {'met' if theirs / ours >= target else 'MISSED'}"
-        print(f"  {name:<22} {ours:8.2f} ms   {peer:<26} {theirs:8.2f} ms   ratio {theirs / ours:6.2f}{verdict}")
-    for name, ours, _, theirs, target in rows:
-        assert target is None or theirs / ours >= target, f"{name}: {theirs / ours:.2f} x, asked for {target:g} x"
 
 
 @torch.no_grad()
@@ -118,13 +68,13 @@ def test_from_6d(benchmark: Callable[..., object]) -> None:
     benchmark.extra_info.update(t)
     benchmark.pedantic(calls["ours"], rounds=5)
     rows = [
-        ("forward", t["ours"], "roma special_gramschmidt", t["roma"], 4.0),
-        ("forward + backward", t["ours both"], "roma special_gramschmidt", t["roma both"], 4.0),
-        ("copy of the result", t["copy"], "ours, eager", t["ours"], None),
+        Row("forward", t["ours"], "roma special_gramschmidt", t["roma"], 4.0),
+        Row("forward + backward", t["ours both"], "roma special_gramschmidt", t["roma both"], 4.0),
+        Row("copy of the result", t["copy"], "ours, eager", t["ours"]),
     ]
     if fast is not None:
-        rows.append(("copy of the result", t["copy"], "ours, compiled", t["compiled"], None))
-    report("from_6d", rows)
+        rows.append(Row("copy of the result", t["copy"], "ours, compiled", t["compiled"]))
+    report("from_6d", CONDITIONS, rows)
     print(
         "  Between us and the copy: eager torch passes over memory once for each of about 30 operations, and moving\n"
         "  components to the front and back is 15 strided passes, a third of the time. torch.compile fuses the former."
@@ -155,15 +105,15 @@ def test_from_9d(benchmark: Callable[..., object]) -> None:
     benchmark.extra_info.update(t)
     benchmark.pedantic(calls["ours"], rounds=3)
     rows = [
-        ("forward", t["ours"], "roma special_procrustes", t["roma"], 3.0),
-        ("forward + backward", t["ours both"], "roma special_procrustes", t["roma both"], 3.0),
-        ("backward alone", t["ours back"], "roma special_procrustes", t["roma back"], 3.0),
-        ("forward", t["ours"], "roma, method='svd'", t["roma svd"], None),
-        ("forward + backward", t["ours both"], "roma, method='svd'", t["roma svd both"], None),
-        ("backward alone", t["ours back"], "roma, method='svd'", t["roma svd back"], None),
-        ("forward", t["ours"], "from_9d_svd (LAPACK)", t["svd"], None),
+        Row("forward", t["ours"], "roma special_procrustes", t["roma"], 3.0),
+        Row("forward + backward", t["ours both"], "roma special_procrustes", t["roma both"], 3.0),
+        Row("backward alone", t["ours back"], "roma special_procrustes", t["roma back"], 3.0),
+        Row("forward", t["ours"], "roma, method='svd'", t["roma svd"]),
+        Row("forward + backward", t["ours both"], "roma, method='svd'", t["roma svd both"]),
+        Row("backward alone", t["ours back"], "roma, method='svd'", t["roma svd back"]),
+        Row("forward", t["ours"], "from_9d_svd (LAPACK)", t["svd"]),
     ]
-    report("from_9d", rows)
+    report("from_9d", CONDITIONS, rows)
 
 
 @pytest.mark.benchmark(group="from_quaternion")
@@ -184,8 +134,8 @@ def test_quaternion_and_rotation_vector(benchmark: Callable[..., object]) -> Non
     benchmark.extra_info.update(t)
     benchmark.pedantic(calls["ours q"], rounds=5)
     rows = [
-        (f"{step}, {name}", t[f"ours {key}{end}"], peer_name, t[f"roma {key}{end}"], None)
+        Row(f"{step}, {name}", t[f"ours {key}{end}"], peer_name, t[f"roma {key}{end}"])
         for key, name, peer_name in (("q", "q", "roma, with normalisation"), ("v", "v", "roma rotvec_to_rotmat"))
         for step, end in (("forward", ""), ("both", " both"))
     ]
-    report("from_quaternion (q) and from_rotvec (v)", rows)
+    report("from_quaternion (q) and from_rotvec (v)", CONDITIONS, rows)

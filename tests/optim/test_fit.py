@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repgeom.optim import fit
+from repgeom.optim import RiemannianSGD, fit
 
 
 def problem() -> tuple[nn.Parameter, Tensor]:
@@ -49,6 +49,43 @@ def test_schedule(schedule: str, steps: int) -> None:
         (y - target).square().sum().backward()
         optimizer.step()
     torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "constant"])
+def test_an_optimiser_of_the_callers(schedule: str) -> None:
+    """It makes the steps; the rates of its groups are the peaks of the schedule, before and after."""
+    ends = []
+    for ours in (True, False):
+        x, target = problem()
+        y = nn.Parameter(torch.tensor([[1.0], [0.0]]))
+        groups = [{"params": [x], "lr": 0.1}, {"params": [y], "lr": 0.02, "manifold": "stiefel"}]
+        optimizer = RiemannianSGD(groups, lr=1.0, momentum=0.5)
+        rates: list[tuple[float, float]] = []
+
+        def loss(step: int, x: Tensor = x, y: Tensor = y, target: Tensor = target) -> Tensor:
+            return (x - target).square().sum() + (y[:, 0] * x).sum()
+
+        def watched(step: int, optimizer: RiemannianSGD = optimizer, rates: list = rates, loss=loss) -> Tensor:
+            rates.append(tuple(group["lr"] for group in optimizer.param_groups))
+            return loss(step)
+
+        if ours:
+            fit([x, y], watched, 40, lr=7.0, schedule=schedule, optimizer=optimizer)
+            shape = [a / 0.1 for a, _ in rates]
+            assert [b / 0.02 for _, b in rates] == pytest.approx(shape)
+            assert max(shape) == pytest.approx(1)
+            assert min(shape) == pytest.approx(0 if schedule == "one-cycle" else 1, abs=1e-9)
+            assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]  # ready for another call
+        else:
+            for step, factor in enumerate(shape):
+                for group, peak in zip(optimizer.param_groups, (0.1, 0.02), strict=True):
+                    group["lr"] = peak * factor
+                optimizer.zero_grad()
+                loss(step).backward()
+                optimizer.step()
+        ends.append((x, y))
+    torch.testing.assert_close(ends[0], ends[1])
+    assert (ends[0][1].norm() - 1).abs() < 1e-6
 
 
 def test_progress_goes_to_stderr_with_its_label(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,8 +28,8 @@ def fit(
         steps: how many, at least one.
         lr: (peak) learning rate.
         schedule: "one-cycle" or "constant".
-        optimizer: steps the parameters in place of Adam; the rates of its groups are the peak rates, and ``lr`` counts
-            for nothing.
+        optimizer: steps the parameters in place of Adam; the rates of its groups are the peak rates, which they have
+            again afterwards, and ``lr`` counts for nothing.
         progress: show a progress bar on stderr.
         label: its name.
 
@@ -65,6 +65,8 @@ def fit(
         value.backward()
         optimizer.step()
         losses[step] = value.detach()
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        group["lr"] = peak
     return losses.cpu()
 
 

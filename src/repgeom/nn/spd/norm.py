@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from repgeom.manifolds.spd import affine_invariant, bures_wasserstein, log_cholesky, log_euclidean
-from repgeom.manifolds.spd.cone import cholesky, eigh, not_positive, require_square, sym
+from repgeom.manifolds.spd.cone import blame, cholesky, eigh, not_positive, require_square, sym
 from repgeom.manifolds.spd.matrix_functions import expm, inv_sqrtm, logm, powm, spectral_function, sqrtm
 
 METRICS = ("bures_wasserstein", "affine_invariant", "log_euclidean", "log_cholesky")
@@ -20,29 +20,28 @@ METRICS = ("bures_wasserstein", "affine_invariant", "log_euclidean", "log_choles
 #     centred:  D_i = Gamma_B[T_i] - B^1/2          so that C_i = (I + D_i)^2 and d(Y_i, B)^2 = |D_i|_F^2,
 #     placed:   O_i = Z_i G Z_i, Z_i = I + Gamma_G^-1[D_i].
 # Derivatives of B-dependent maps are written for B as a whole, never for its eigenvectors: they are finite at B = I.
+# The backward passes go through the batch in pieces, whose intermediate results stay in the processor's cache.
 
 
-def _sum_of_products(A: Tensor, B: Tensor) -> Tensor:
-    """sum_i A_i B_i for (N, n, n) and (N, n, n), as one product."""
+def _gram(A: Tensor, B: Tensor) -> Tensor:
+    """sum_i A_i^T B_i for (N, n, n) and (N, n, n), as one product."""
     n = A.shape[-1]
-    return A.transpose(0, 1).reshape(n, -1) @ B.reshape(-1, n)
+    return A.reshape(-1, n).mT @ B.reshape(-1, n)
+
+
+def _congruence(X: Tensor, K: Tensor) -> Tensor:
+    """K^T X_i K for (N, n, n) and (n, n)."""
+    return K.mT[None] @ (X @ K)
+
+
+def _pieces(X: Tensor) -> list[slice]:
+    """The batch cut into pieces of 2^15 entries; uncut where there is no cache to care for."""
+    size = max(1, 2**15 // X.shape[-1] ** 2) if X.device.type == "cpu" else max(1, len(X))
+    return [slice(i, i + size) for i in range(0, len(X), size)]
 
 
 def _pairs(values: Tensor) -> Tensor:
     return values[..., :, None] + values[..., None, :]
-
-
-def _operator_slope(cotangent: Tensor, V: Tensor, root: Tensor, power: int) -> Tensor:
-    """The gradient towards B of <cotangent, (K_B / 2)^(power / 2)[V]>, all in the eigenbasis of B; power is +1 or -1.
-
-    root_jk = c_jk. Entry jm is sum_k cotangent_jk V_mk f[c_jk^2, c_mk^2] with the divided difference of f(x) = x^(1/2),
-    1 / (c_jk + c_mk), or of x^(-1/2), -1 / (c_jk c_mk (c_jk + c_mk)).
-    """
-    products = cotangent.permute(2, 1, 0) @ V.permute(2, 0, 1)  # k, j, m: summed over the batch
-    slopes = 1 / (root[:, :, None] + root[:, None, :])
-    if power < 0:
-        slopes = -slopes / (root[:, :, None] * root[:, None, :])
-    return sym((products * slopes).sum(0))
 
 
 def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,23 +52,55 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
+def _towards_inner(grad: Tensor, weights: Tensor | float, K: Tensor, roots: Tensor, vectors: Tensor) -> Tensor:
+    """The gradient K L_R[w o grad] K^T towards X_i of <w o grad_i, R_i>, R_i = (K^T X_i K)^1/2 with these eigenvectors.
+
+    That towards K is 2 (K^-1 sum_i towards_X_i X_i)^T.
+    """
+    towards_X = torch.empty(vectors.shape, dtype=vectors.dtype, device=vectors.device)
+    grad = grad.expand_as(vectors)
+    for piece in _pieces(vectors):
+        rows = vectors[piece].mT
+        inner = (rows @ (grad[piece] * weights) @ rows.mT).div_(_pairs(roots[piece]))
+        rows = rows @ K.mT
+        torch.matmul(rows.mT, inner @ rows, out=towards_X[piece])
+    return towards_X
+
+
+def _slope_products(A: Tensor, B: Tensor) -> Tensor:
+    """Entry kjm is sum_i A_i[j, k] B_i[k, m], for symmetric A_i and B_i."""
+    return A.permute(1, 2, 0) @ B.permute(1, 0, 2)
+
+
+def _operator_slope(products: Tensor, root: Tensor, power: int) -> Tensor:
+    """The gradient towards B of sum_i <A_i, (K_B / 2)^(power / 2)[V_i]>, all in the eigenbasis of B; power is +1 or -1.
+
+    ``products`` are those of A and V, and are overwritten; root_jk = c_jk. Entry jm is sum_k products_kjm f[c_jk^2,
+    c_mk^2] with the divided difference of f(x) = x^(1/2), 1 / (c_jk + c_mk), or of x^(-1/2), -1 / (c_jk c_mk (c_jk +
+    c_mk)).
+    """
+    products.div_(root[:, :, None] + root[:, None, :])
+    if power < 0:
+        products.div_(root[:, :, None]).div_(-root[:, None, :])
+    return sym(products.sum(0))
+
+
 class _MeanRoot(torch.autograd.Function):
     """mean_i (K^T X_i K)^1/2 (n, n) for X (N, n, n) and K (n, n)."""
 
     @staticmethod
     def forward(ctx: Any, X: Tensor, K: Tensor) -> Tensor:
-        values, vectors = _eigh(K.mT @ X @ K)
-        ctx.save_for_backward(X, K, values.sqrt(), vectors)
-        scaled = vectors * values.pow(0.25)[..., None, :]
-        return _sum_of_products(scaled, scaled.mT) / len(X)
+        values, vectors = _eigh(_congruence(X, K))
+        roots, rows = values.sqrt(), vectors.mT
+        ctx.save_for_backward(X, K, roots, vectors)
+        return sym(_gram(rows, roots[..., None] * rows)) / len(X)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         X, K, roots, vectors = ctx.saved_tensors
-        S = vectors.mT @ ((sym(grad) / len(X)) @ vectors)
-        S = vectors @ S.div_(_pairs(roots)) @ vectors.mT
-        return K @ S @ K.mT, 2 * _sum_of_products(S, K.mT @ X).mT
+        towards_X = _towards_inner(sym(grad), 1 / len(X), K, roots, vectors)
+        return towards_X, 2 * torch.linalg.solve(K, _gram(towards_X, X)).mT
 
 
 class _Centred(torch.autograd.Function):
@@ -79,10 +110,9 @@ class _Centred(torch.autograd.Function):
     def forward(ctx: Any, X: Tensor, P: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
         b, U = eigh("B", B)
         h, c = b.sqrt(), (_pairs(b) / 2).sqrt()
-        K = P @ U * h
-        values, vectors = _eigh(K.mT @ X @ K)
-        scaled = vectors * values.pow(0.25)[..., None, :]
-        D = (scaled @ scaled.mT).mul_(c / (h[:, None] * h))
+        values, vectors = _eigh(_congruence(X, P @ U * h))
+        rows = vectors.mT * values.pow(0.25)[..., None]
+        D = (rows.mT @ rows).mul_(c / (h[:, None] * h))
         D.diagonal(dim1=-2, dim2=-1).sub_(h)
         ctx.save_for_backward(X, P, U, b, values.sqrt(), vectors, D)
         ctx.mark_non_differentiable(U)
@@ -94,56 +124,74 @@ class _Centred(torch.autograd.Function):
         X, P, U, b, roots, vectors, D = ctx.saved_tensors
         h, c = b.sqrt(), (_pairs(b) / 2).sqrt()
         K = P @ U * h
-        S = vectors.mT @ (grad * (c / (h[:, None] * h))) @ vectors
-        S = vectors @ S.div_(_pairs(roots)) @ vectors.mT
-        towards_X = K @ S @ K.mT
-        moved = _sum_of_products(S, K.mT @ X)  # the sum of S_i K^T X_i
-        half = (U * h) @ moved
+        towards_X = _towards_inner(grad, c / (h[:, None] * h), K, roots, vectors)
+        moved = _gram(towards_X, X)
+        half = torch.linalg.solve(P, moved)
         towards_P, towards_B = half + half.mT, None
         if ctx.needs_input_grad[2]:
-            half = moved @ K / h
-            towards_half = half + half.mT - grad.sum(0)
-            T = D.div(c)
-            T.diagonal(dim1=-2, dim2=-1).add_(1)
-            half = _sum_of_products(grad * c, T) * h
+            total = grad.sum(0)
+            half = torch.linalg.solve(K, moved) @ K / h
+            towards_half = half + half.mT - total
+            products = _slope_products(grad, D).div_(c[:, None, :])  # of the gradient and T_i = I + D_i / c
+            products.diagonal(dim1=0, dim2=2).add_(total)
+            half = (products * c[:, :, None]).sum(0) * h
             towards_inverse_half = half + half.mT
             slopes = 1 / _pairs(h)
             hat = towards_half * slopes - towards_inverse_half * slopes / (h[:, None] * h)
-            towards_B = U @ (hat + _operator_slope(grad, T, c, 1)) @ U.mT
+            towards_B = U @ (hat + _operator_slope(products, c, 1)) @ U.mT
         return towards_X, towards_P, towards_B
 
 
 class _Placed(torch.autograd.Function):
-    """outer Z_i G Z_i outer with Z_i = I + Gamma_G^-1[U D_i U^T]; U is a constant basis."""
+    """outer Z_i G Z_i outer with Z_i = I + Gamma_G^-1[U D_i U^T], and which Z_i fold; U is a constant basis."""
 
     @staticmethod
-    def forward(ctx: Any, D: Tensor, U: Tensor, G: Tensor, outer: Tensor) -> Tensor:
+    def forward(ctx: Any, D: Tensor, U: Tensor, G: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
         g, V = eigh("G", G)
         Q = U.mT @ V
-        Z = (Q.mT @ D @ Q).div_((_pairs(g) / 2).sqrt())
+        Z = _congruence(D, Q).div_((_pairs(g) / 2).sqrt())
+        folded = _outside(Z)
         Z.diagonal(dim1=-2, dim2=-1).add_(1)
         ctx.save_for_backward(Z, Q, outer, g, V)
-        half = (outer @ V) @ (Z * g.sqrt())
-        return half @ half.mT
+        ctx.mark_non_differentiable(folded)
+        half = (Z * g.sqrt()[:, None]) @ (outer @ V).mT
+        return half.mT @ half, folded
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         Z, Q, outer, g, V = ctx.saved_tensors
         frame, c = outer @ V, (_pairs(g) / 2).sqrt()
-        WZ = (frame.mT @ sym(grad) @ frame) @ Z
-        towards_Z = WZ * g
-        towards_Z = towards_Z + towards_Z.mT
+        towards_D = torch.empty_like(Z)
+        weighed, total, products = (Z.new_zeros(shape) for shape in (g.shape * 2, g.shape * 2, g.shape * 3))
+        for piece in _pieces(Z):
+            WZ = _congruence(sym(grad[piece]), frame) @ Z[piece]
+            weighed += _gram(Z[piece], WZ)
+            WZ.mul_(g)
+            towards_Z = WZ + WZ.mT
+            total += towards_Z.sum(0)
+            products += _slope_products(towards_Z, Z[piece])
+            torch.matmul(Q[None], towards_Z.div_(c) @ Q.mT, out=towards_D[piece])
         towards_G = towards_outer = None
-        if ctx.needs_input_grad[2]:
-            moved = Z * c
-            moved.diagonal(dim1=-2, dim2=-1).sub_(g.sqrt())
-            hat = sym(_sum_of_products(Z, WZ)) + _operator_slope(towards_Z, moved, c, -1)
-            towards_G = V @ hat @ V.mT
-        if ctx.needs_input_grad[3]:
-            half = torch.linalg.solve(frame.mT, _sum_of_products(WZ.mul_(g), Z)) @ V.mT
+        if ctx.needs_input_grad[3]:  # of 2 sum_i W_i Z_i G Z_i
+            half = torch.linalg.solve(frame.mT, products.sum(0) - g[:, None] * weighed) @ V.mT
             towards_outer = half + half.mT
-        return Q @ towards_Z.div_(c) @ Q.mT, None, towards_G, towards_outer
+        if ctx.needs_input_grad[2]:
+            products.diagonal(dim1=0, dim2=2).sub_(total)  # now of towards_Z and Z_i - I
+            hat = sym(weighed) + _operator_slope(products.mul_(c[:, None, :]), c, -1)
+            towards_G = V @ hat @ V.mT
+        return towards_D, None, towards_G, towards_outer
+
+
+def _outside(D: Tensor) -> Tensor:
+    """Where I + D_i is not positive definite."""
+    with torch.no_grad():
+        outside = torch.linalg.vector_norm(D, dim=(-2, -1)) >= 1  # below one, no eigenvalue of I + D_i reaches zero
+        if bool(outside.any()):
+            steps = D[outside]
+            steps.diagonal(dim1=-2, dim2=-1).add_(1)
+            outside[outside.clone()] = torch.linalg.cholesky_ex(steps).info > 0
+        return outside
 
 
 def _absolute_slopes(a: Tensor, b: Tensor) -> Tensor:
@@ -153,12 +201,10 @@ def _absolute_slopes(a: Tensor, b: Tensor) -> Tensor:
 
 def _unfolded(D: Tensor) -> tuple[Tensor, Tensor]:
     """|I + D_i| - I, which is D_i where I + D_i > 0; and where it was not."""
-    eye = torch.eye(D.shape[-1], dtype=D.dtype, device=D.device)
-    with torch.no_grad():
-        folded = torch.linalg.vector_norm(D, dim=(-2, -1)) >= 1  # below one, no eigenvalue of I + D_i reaches zero
-        folded[folded.clone()] = torch.linalg.cholesky_ex(D[folded] + eye).info > 0
+    folded = _outside(D)
     if not bool(folded.any()):
         return D, folded
+    eye = torch.eye(D.shape[-1], dtype=D.dtype, device=D.device)
     turned = spectral_function(D[folded] + eye, torch.abs, _absolute_slopes, positive=False) - eye
     return D.index_put((folded.nonzero().squeeze(-1),), turned), folded
 
@@ -185,8 +231,9 @@ class SPDBatchNorm(nn.Module):
         metric: a name in :data:`METRICS`.
         theta: power of the deformation, other than zero.
         learnable_metric: learn the metric matrix M (``bures_wasserstein`` only).
-        metric_start: "identity", or "first_batch": M becomes the arithmetic mean of the first batch's X^theta, which
-            makes the centred batch nearly free of folding whatever the unit of the data.
+        metric_start: "identity", or "first_batch" (``bures_wasserstein`` only): M becomes the arithmetic mean of the
+            first batch's X^theta, and G the same point, M^(1 / theta). The layer then starts as it does with M = G = I
+            on data of mean I, nearly free of folding, whatever the unit of the data.
         dispersion: scale by the variance; otherwise only the mean is moved.
         mean_steps: iterations of the batch mean, from the arithmetic mean (no effect where it has a closed form).
         momentum: weight of a new batch in the running statistics.
@@ -264,9 +311,10 @@ class SPDBatchNorm(nn.Module):
         """Normalised matrices (..., n, n) for X (..., n, n); all leading dimensions are the batch."""
         self._check(X)
         batch = X.reshape(-1, self.size, self.size)
-        if self.training and self.metric_start == "first_batch" and not int(self.batches):
-            self._start_metric(batch)
-        normalised = self._bures_wasserstein(batch) if self.metric == "bures_wasserstein" else self._group(batch)
+        with blame(X=X, bias=self.bias, metric_matrix=self.metric_matrix):
+            if self.training and self.metric_start == "first_batch" and not int(self.batches):
+                self._start_metric(batch)
+            normalised = self._bures_wasserstein(batch) if self.metric == "bures_wasserstein" else self._group(batch)
         if self.training:
             self.batches += 1
         return normalised.reshape(X.shape)
@@ -278,15 +326,30 @@ class SPDBatchNorm(nn.Module):
         G = sym(P @ self._deformed(self.bias) @ P)
         B = self._batch_mean(X, P) if self.training else self.running_mean
         D, U = _Centred.apply(X, P, B)
-        var = self._variance(D.square().sum((-2, -1)).mean() / self.theta**2) if self.dispersion else None
-        D, folded = _unfolded(D)
+        var = None
         if self.dispersion:
-            D, again = _unfolded(self._scaled(D, var))
-            folded = folded | again
-        self.folded.copy_(folded.to(X.dtype).mean())
+            var = self._variance(torch.linalg.vector_norm(D).square() / (len(D) * self.theta**2))
+        D, folded = self._unfolded_scaled(D, var)
+        out, again = _Placed.apply(D, U, G, outer)
+        self.folded.copy_((folded | again).sum() / max(len(D), 1))
         self._remember(B, var)
-        out = _Placed.apply(D, U, G, outer)
         return powm(out, 1 / self.theta) if self.theta != 1 else out
+
+    def _unfolded_scaled(self, D: Tensor, var: Tensor | None) -> tuple[Tensor, Tensor]:
+        """D times s / sqrt(v + eps), each step folded where it leaves the domain, and where one did."""
+        if var is None:
+            return _unfolded(D)
+        factor = self._factor(var)
+        if factor > 1:  # where the longer step stays inside, so does the shorter one
+            scaled = D * factor
+            outside = _outside(scaled)
+            if not bool(outside.any()):
+                return scaled, outside
+        D, folded = _unfolded(D)
+        if 0 <= factor <= 1:
+            return D * factor, folded
+        D, again = _unfolded(D * factor)
+        return D, folded | again
 
     def _batch_mean(self, X: Tensor, P: Tensor) -> Tensor:
         """B <- B^-1/2 (mean_i (B^1/2 Y_i B^1/2)^1/2)^2 B^-1/2 from the arithmetic mean of Y_i = P X_i P."""
@@ -330,8 +393,11 @@ class SPDBatchNorm(nn.Module):
             C = expm(self._scaled(V, var))
         return sym(factor @ C @ factor.mT), var
 
+    def _factor(self, var: Tensor) -> Tensor:
+        return cast(Tensor, self.scale) / (var + self.eps).sqrt()
+
     def _scaled(self, V: Tensor, var: Tensor | None) -> Tensor:
-        return V if var is None else V * (cast(Tensor, self.scale) / (var + self.eps).sqrt())
+        return V if var is None else V * self._factor(var)
 
     def _theta_squared(self) -> float:
         return 1.0 if self.metric == "log_euclidean" else self.theta**2
@@ -368,7 +434,9 @@ class SPDBatchNorm(nn.Module):
     @torch.no_grad()
     def _start_metric(self, X: Tensor) -> None:
         if self.metric_matrix is not None:
-            self.metric_matrix.copy_(self._deformed(X).mean(0))
+            M = self._deformed(X).mean(0)
+            self.metric_matrix.copy_(M)
+            self.bias.copy_(powm(M, 1 / self.theta) if self.theta != 1 else M)
 
     def _check(self, X: Tensor) -> None:
         require_square("X", X)
