@@ -209,4 +209,4 @@ def test_copy_runs_alone(html, environment, tmp_path, slug):
     done = nbformat.read(folder / "out.ipynb", as_version=4)
     counts = [cell.execution_count for cell in done.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "every cell ran, in order"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["out.ipynb", f"{slug}.ipynb"]), "nothing else was written"
+    assert {path.name for path in folder.iterdir()} == {"out.ipynb", f"{slug}.ipynb"}, "nothing else was written"
