@@ -12,9 +12,8 @@ import pytest
 import torch
 from pyriemann.geometry.mean import mean_wasserstein
 from spd_learn import functional as spd_learn
-from timing import Call, Row, best_times, forward, gaussian, report
+from timing import Call, Row, best_times, forward, gaussian, peak_memory, report
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from repgeom.manifolds.spd import bures_wasserstein, inv_sqrtm
 from repgeom.nn.spd import SPDBatchNorm
@@ -117,18 +116,6 @@ def naive_forward(X: Tensor, M: Tensor, G: Tensor, s: float, eps: float) -> Tens
     V = s / (v + eps).sqrt() * moved(B, bures_wasserstein.log(B, Y), -0.5)
     assert bures_wasserstein.domain(eye, V).all()
     return outer @ bures_wasserstein.exp(G, moved(G, V, 0.5)) @ outer
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    """The most bytes of tensors that a call held at once, above what was there before: from the allocator's own log."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        call()
-    events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        live += event.nbytes()
-        most = max(most, live)
-    return most
 
 
 def toy() -> Tensor:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 Call = Callable[[], object]
 
@@ -81,3 +82,15 @@ def report(title: str, conditions: str, rows: list[Row]) -> None:
         print(line)
     missed = [f"{row.name}: {row.ratio:.2f}, asked for {row.target:g}" for row in rows if not row.met]
     assert not missed, missed
+
+
+def peak_memory(call: Callable[[], object]) -> int:
+    """The most bytes of tensors that a call held at once, above what was there before: from the allocator's own log."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        call()
+    events = [e for e in trace.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        most = max(most, live)
+    return most

@@ -265,7 +265,7 @@ def test_groups_have_rates_of_their_own() -> None:
 @pytest.mark.parametrize(("kind", "options"), KINDS, ids=str)
 @pytest.mark.parametrize("space", SPACES)
 def test_a_batch_of_points_is_many_points(space: str, kind: type, options: dict[str, Any]) -> None:
-    shape = {"euclidean": gaussian(4, 5, 3), "stiefel": orthonormal(4, 5, 3)}
+    shape = {"euclidean": gaussian(4, 5, 3), "stiefel": orthonormal(4, 5, 3), "grassmann": orthonormal(4, 5, 3)}
     points = shape.get(space, spd(4))
     C = gaussian(*points.shape, seed=3)
     C[1] *= 1 if space == "spd" else 30  # one of the Bures-Wasserstein steps is cut short
@@ -273,7 +273,7 @@ def test_a_batch_of_points_is_many_points(space: str, kind: type, options: dict[
     run(kind([together], lr=0.05, **options), lambda x: (C * x).sum(), 6)
     run(kind([apart], lr=0.05, **options), lambda *x: sum((c * y).sum() for c, y in zip(C, x, strict=True)), 6)
     close(together["params"][0], torch.stack(list(apart["params"])))
-    if space == "stiefel":
+    if space in ("stiefel", "grassmann"):
         assert_orthonormal(together["params"][0])
 
 

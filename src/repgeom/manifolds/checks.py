@@ -59,3 +59,32 @@ def checked_rotation(name: str, R: Tensor, check: bool) -> Tensor:
     if check and not R.requires_grad and not torch.compiler.is_compiling():
         require_rotation(name, R)
     return R
+
+
+def shares(name: str, points: Tensor, weights: Tensor | None) -> Tensor:
+    """Weights (..., N) that sum to one, for points (..., N, r, c); ``ValueError`` where either does not fit."""
+    if points.dim() < 3 or points.shape[-3] == 0:
+        raise ValueError(
+            f"{name}: received shape {tuple(points.shape)}; valid is (..., N, r, c), N > 0. Repair: torch.stack the "
+            "matrices."
+        )
+    if weights is None:
+        return points.new_full((points.shape[-3],), 1 / points.shape[-3])
+    require_real("weights", weights)
+    if weights.shape[-1:] != points.shape[-3:-2]:
+        raise ValueError(
+            f"weights: received shape {tuple(weights.shape)}; valid is (..., {points.shape[-3]}), one per matrix. "
+            "Repair: give as many weights as matrices."
+        )
+    total = weights.sum(-1, keepdim=True)
+    if not bool((weights >= 0).all() and (total > 0).all()):
+        raise ValueError(
+            f"weights: received values from {float(weights.min()):.3g} to {float(weights.max()):.3g}; valid are "
+            "non-negative numbers with a positive sum. Repair: weights.clamp_min(0)."
+        )
+    return (weights / total).to(points.dtype)
+
+
+def as_time(t: Tensor | float, like: Tensor) -> Tensor:
+    """t as a tensor (..., 1, 1) that multiplies matrices."""
+    return torch.as_tensor(t, dtype=like.dtype, device=like.device)[..., None, None]

@@ -6,6 +6,8 @@ how coordinates are carried to the new point. State (momentum) is kept in these 
 * ``euclidean``: ordinary parameters.
 * ``stiefel``: W (..., n, m) with orthonormal columns. Coordinates are ambient: E - W sym(W^T E); the move is the Q of a
   QR decomposition with positive diagonal; carried by projection.
+* ``grassmann``: S (..., n, k) with orthonormal columns, standing for their span. Coordinates are ambient: E - S S^T E;
+  the move is a geodesic; carried by projection. :class:`repgeom.optim.GrassmannSGD` does the same faster.
 * ``spd``: affine-invariant. Coordinates are those of the orthonormal frame X^1/2 . X^1/2: S = X^1/2 sym(E) X^1/2,
   that is X^-1/2 grad X^-1/2. The move X^1/2 exp(S) X^1/2 is a geodesic; carried by parallel transport, a rotation of S.
 * ``spd_bures_wasserstein``: coordinates are L_X[grad] = 2 sym(E). The move is (I + L) X (I + L), a geodesic, needs no
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from repgeom.manifolds import grassmann
 from repgeom.manifolds.spd.cone import sym
 from repgeom.manifolds.spd.matrix_functions import expm, inv_sqrtm, sqrtm
 
@@ -35,6 +38,11 @@ def _stiefel_tangent(W: Tensor, E: Tensor) -> Tensor:
 def _qr_retraction(W: Tensor, V: Tensor) -> Tensor:
     Q, R = torch.linalg.qr(W + _stiefel_tangent(W, V))
     return Q * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(Q.dtype)[..., None, :]
+
+
+def _grassmann_move(S: Tensor, G: Tensor) -> Tensor:
+    G = grassmann.project_tangent(S, G)  # Adam scales entries one by one, which leaves the tangent space
+    return grassmann.reorthonormalize(grassmann.exp(S, G))
 
 
 def _frame_gradient(X: Tensor, E: Tensor) -> Tensor:
@@ -62,6 +70,7 @@ def _bw_move(X: Tensor, L: Tensor) -> Tensor:
 SPACES: dict[str, _Space] = {
     "euclidean": _Space(lambda x, g: g, lambda x, v: x + v, lambda x, v, y, m: m),
     "stiefel": _Space(_stiefel_tangent, _qr_retraction, lambda x, v, y, m: _stiefel_tangent(y, m)),
+    "grassmann": _Space(grassmann.project_tangent, _grassmann_move, lambda x, v, y, m: grassmann.project_tangent(y, m)),
     "spd": _Space(_frame_gradient, _spd_move, _spd_carry),
     "spd_bures_wasserstein": _Space(lambda X, E: 2 * sym(E), _bw_move, lambda x, v, y, m: m),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from repgeom.manifolds import thresholds
-from repgeom.manifolds.checks import require_real, require_shape
+from repgeom.manifolds.checks import require_shape, shares
 from repgeom.manifolds.rotations.codes import from_quaternion, from_rotvec, to_rotvec
 from repgeom.manifolds.rotations.procrustes import nearest_rotation
 
@@ -184,7 +184,8 @@ def mean(Rs: Tensor, weights: Tensor | None = None) -> Tensor:
     >>> to_rotvec(mean(from_rotvec(v)))
     tensor([0.0000, 0.0000, 0.2000], dtype=torch.float64)
     """
-    w = _shares(Rs, weights)
+    require_shape("Rs", Rs, 3, 3)
+    w = shares("Rs", Rs, weights)[..., None]
     R = nearest_rotation((w[..., None] * Rs).sum(-3))
     for _ in range(_MEAN_STEPS):
         step = (w * log(R[..., None, :, :], Rs)).sum(-2)
@@ -196,30 +197,6 @@ def mean(Rs: Tensor, weights: Tensor | None = None) -> Tensor:
         f"{float(step.detach().abs().amax()):.2g} rad); valid are rotations within a ball of radius pi / 2, no NaN. "
         "Repair: average nearby rotations, or take project(Rs.mean(-3))."
     )
-
-
-def _shares(Rs: Tensor, weights: Tensor | None) -> Tensor:
-    """Weights (..., n, 1) that sum to one."""
-    require_shape("Rs", Rs, 3, 3)
-    if Rs.dim() < 3 or Rs.shape[-3] == 0:
-        raise ValueError(
-            f"Rs: received shape {tuple(Rs.shape)}; valid is (..., n, 3, 3), n > 0. Repair: torch.stack them."
-        )
-    if weights is None:
-        weights = Rs.new_ones(Rs.shape[-3])
-    require_real("weights", weights)
-    if weights.shape[-1:] != Rs.shape[-3:-2]:
-        raise ValueError(
-            f"weights: received shape {tuple(weights.shape)}; valid is (..., {Rs.shape[-3]}), one per rotation. "
-            "Repair: give as many weights as rotations."
-        )
-    total = weights.sum(-1, keepdim=True)
-    if not bool((weights >= 0).all() and (total > 0).all()):
-        raise ValueError(
-            f"weights: received values from {float(weights.min()):.3g} to {float(weights.max()):.3g}; valid are "
-            "non-negative numbers with a positive sum. Repair: weights.clamp_min(0)."
-        )
-    return (weights / total)[..., None]
 
 
 def project(M: Tensor) -> Tensor:

@@ -8,18 +8,9 @@ import torch
 from torch import Tensor
 
 from repgeom.manifolds import thresholds
-from repgeom.manifolds.spd.cone import (
-    as_time,
-    blame,
-    cholesky,
-    project,
-    random,
-    require_same_size,
-    root,
-    shares,
-    sym,
-    with_gradient,
-)
+from repgeom.manifolds.checks import as_time
+from repgeom.manifolds.gradients import root, with_gradient
+from repgeom.manifolds.spd.cone import blame, cholesky, project, random, require_same_size, shares, sym
 from repgeom.manifolds.spd.matrix_functions import expm, logm, sqrtm
 
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]

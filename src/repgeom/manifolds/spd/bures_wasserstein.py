@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from repgeom.manifolds import thresholds
+from repgeom.manifolds.checks import as_time
+from repgeom.manifolds.gradients import root, with_gradient
 from repgeom.manifolds.spd.cone import (
-    as_time,
     blame,
     cholesky,
     eigh,
@@ -24,11 +25,9 @@ from repgeom.manifolds.spd.cone import (
     project,
     random,
     require_same_size,
-    root,
     shares,
     sym,
     symmetric_eigh,
-    with_gradient,
 )
 from repgeom.manifolds.spd.matrix_functions import derivative, inv_sqrtm, powm, sqrtm
 

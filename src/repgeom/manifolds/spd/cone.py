@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from repgeom.manifolds import thresholds
+from repgeom.manifolds import checks, thresholds
 from repgeom.manifolds.checks import require_real
 
 
@@ -276,59 +276,7 @@ def lyapunov(X: Tensor, V: Tensor) -> Tensor:
     return _Lyapunov.apply(X, V)
 
 
-class _KnownGradient(torch.autograd.Function):
-    """A number (...) of two matrices whose gradients (..., n, n) the forward pass gives away for little."""
-
-    @staticmethod
-    def forward(ctx: Any, A: Tensor, B: Tensor, value: Tensor, towards_a: Tensor, towards_b: Tensor) -> Tensor:
-        ctx.save_for_backward(towards_a, towards_b)
-        ctx.shapes = A.shape, B.shape
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        towards_a, towards_b = ctx.saved_tensors
-        g = g[..., None, None]
-        a, b = (g * towards_a).sum_to_size(ctx.shapes[0]), (g * towards_b).sum_to_size(ctx.shapes[1])
-        return a, b, None, None, None
-
-
-def with_gradient(A: Tensor, B: Tensor, value: Tensor, towards_a: Tensor, towards_b: Tensor) -> Tensor:
-    """``value`` (...) with the given gradients (..., n, n) towards A and B."""
-    return _KnownGradient.apply(A, B, value, towards_a, towards_b)
-
-
-def root(squared: Tensor) -> Tensor:
-    """The square root of a squared distance, with gradient zero where it is zero."""
-    zero = squared <= 0
-    return torch.where(zero, torch.zeros_like(squared), torch.where(zero, torch.ones_like(squared), squared).sqrt())
-
-
 def shares(Xs: Tensor, weights: Tensor | None) -> Tensor:
     """Weights (..., N, 1, 1) that sum to one, for matrices Xs (..., N, n, n)."""
     require_square("Xs", Xs)
-    if Xs.dim() < 3 or Xs.shape[-3] == 0:
-        raise ValueError(
-            f"Xs: received shape {tuple(Xs.shape)}; valid is (..., N, n, n), N > 0. Repair: torch.stack the matrices."
-        )
-    if weights is None:
-        return Xs.new_full((Xs.shape[-3], 1, 1), 1 / Xs.shape[-3])
-    require_real("weights", weights)
-    if weights.shape[-1:] != Xs.shape[-3:-2]:
-        raise ValueError(
-            f"weights: received shape {tuple(weights.shape)}; valid is (..., {Xs.shape[-3]}), one per matrix. "
-            "Repair: give as many weights as matrices."
-        )
-    total = weights.sum(-1, keepdim=True)
-    if not bool((weights >= 0).all() and (total > 0).all()):
-        raise ValueError(
-            f"weights: received values from {float(weights.min()):.3g} to {float(weights.max()):.3g}; valid are "
-            "non-negative numbers with a positive sum. Repair: weights.clamp_min(0)."
-        )
-    return (weights / total).to(Xs.dtype)[..., None, None]
-
-
-def as_time(t: Tensor | float, like: Tensor) -> Tensor:
-    """t as a tensor (..., 1, 1) that multiplies matrices."""
-    return torch.as_tensor(t, dtype=like.dtype, device=like.device)[..., None, None]
+    return checks.shares("Xs", Xs, weights)[..., None, None]

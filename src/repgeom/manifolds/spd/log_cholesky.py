@@ -7,7 +7,9 @@ isometries. No eigen-decomposition is needed, and the order of rows and columns 
 import torch
 from torch import Tensor
 
-from repgeom.manifolds.spd.cone import as_time, blame, cholesky, project, random, require_same_size, root, shares, sym
+from repgeom.manifolds.checks import as_time
+from repgeom.manifolds.gradients import root
+from repgeom.manifolds.spd.cone import blame, cholesky, project, random, require_same_size, shares, sym
 
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]
 

@@ -7,7 +7,9 @@ change of scale.
 import torch
 from torch import Tensor
 
-from repgeom.manifolds.spd.cone import as_time, blame, project, random, require_same_size, root, shares
+from repgeom.manifolds.checks import as_time
+from repgeom.manifolds.gradients import root
+from repgeom.manifolds.spd.cone import blame, project, random, require_same_size, shares
 from repgeom.manifolds.spd.matrix_functions import derivative, expm, logm
 
 __all__ = ["distance", "exp", "geodesic", "inner", "log", "mean", "project", "random", "transport"]
