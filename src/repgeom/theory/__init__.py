@@ -1,0 +1,1 @@
+"""What the answer should be, without training."""
