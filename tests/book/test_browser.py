@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import math
 import os
 import re
 import shutil
@@ -280,3 +281,41 @@ def test_cone_figure_follows_keyboard_and_pointer(cone):
     cone.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.3, steps=4)
     cone.mouse.up()
     assert words_of(cone) != before
+
+
+@pytest.fixture
+def shadows(html, visit):
+    """The figure of classes as subspaces, on its page."""
+    chapters = [p for p in (html / "book").glob("*.html") if 'data-figure="class-subspaces"' in p.read_text("utf-8")]
+    assert chapters, "no chapter holds the figure"
+    return visit(f"book/{min(chapters).name}").locator("[data-figure=class-subspaces]")
+
+
+def lengths_said(figure) -> list[float]:
+    said = figure.locator(".numbers").inner_text()
+    return [float(x) for x in re.findall(r"class \d (\d\.\d+)", said.split("shadows:")[1].split("Overlap")[0])]
+
+
+def test_shadow_figure_says_what_the_library_computes(shadows):
+    data = json.loads(shadows.locator("script").first.text_content())
+    azimuth, elevation = (math.radians(data["start"][key]) for key in ("azimuth", "elevation"))
+    u = torch.tensor([math.cos(azimuth), math.sin(azimuth), math.tan(elevation)]) * math.cos(elevation)
+    for choice, bases in data["bases"].items():
+        shadows.get_by_role("combobox").select_option(label=choice)
+        lengths = torch.stack([(u @ torch.tensor(S)).norm() for S in bases])
+        assert lengths_said(shadows) == pytest.approx(lengths.tolist(), abs=2e-3)
+        winner, said = data["names"][int(lengths.argmax())], shadows.locator(".numbers").inner_text()
+        probability = float(re.search(rf"{winner} wins with probability (\d\.\d+)", said)[1])
+        assert probability == pytest.approx(float((data["scale"] * lengths).softmax(0).max()), abs=0.01)
+
+
+def test_shadow_figure_gives_opposite_features_one_class_and_follows_the_keyboard(shadows):
+    before, said = lengths_said(shadows), shadows.locator(".numbers")
+    text = said.inner_text()
+    shadows.get_by_role("button").click()
+    assert said.inner_text() != text and lengths_said(shadows) == before
+    shadows.get_by_role("slider", name="u: azimuth").press("PageUp")
+    assert lengths_said(shadows) != before
+    overlap = said.inner_text().split("Overlap")[1]
+    shadows.get_by_role("slider", name="class 2 towards class 1").press("End")
+    assert said.inner_text().split("Overlap")[1] != overlap

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from repgeom import data
-from repgeom.data import store
+from repgeom.data.store import checkpoints as checkpoints
 from repgeom.manifolds.spd import affine_invariant, bures_wasserstein, inv_sqrtm, log_euclidean
 from repgeom.nn.spd import LogEig, SPDBatchNorm, SPDNet
 from repgeom.optim import RiemannianAdam, fit, parameter_groups
@@ -352,11 +352,6 @@ def loudness(trials: Tensor) -> Tensor:
     """How loud the loud segments of each person (S, 500, C, T) are: 95th percentile of power over its median, (S,)."""
     power = trials.var(-1).mean(-1)
     return power.quantile(0.95, dim=1) / power.median(1).values
-
-
-def checkpoints(key: str) -> Path:
-    """The folder in the user's cache where an interrupted long run finds what it had finished."""
-    return store.cache() / "runs" / key
 
 
 def _bar(jobs: list[Any], label: str) -> Iterable[Any]:

@@ -61,6 +61,11 @@ def cache() -> Path:
     return Path(pooch.os_cache("repgeom"))
 
 
+def checkpoints(key: str) -> Path:
+    """The folder in the user's cache where an interrupted long run finds what it had finished."""
+    return cache() / "runs" / key
+
+
 def package(name: str) -> Path | None:
     """The folder of an installed package, found without importing it."""
     import importlib.util

@@ -275,12 +275,13 @@ def cos_sinc(C: Tensor) -> tuple[Tensor, Tensor]:
         if not bool(torch.isfinite(C.detach()).all()):
             raise torch.linalg.LinAlgError("C: received NaN or infinity")
         return _CosSinc.apply(C)
-    one = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
-    cos, sinc = one.expand_as(C), one.expand_as(C)
+    k = C.shape[-1]
+    one = torch.eye(k, dtype=C.dtype, device=C.device)
+    X, cos, sinc = C.reshape(-1, k, k), one.expand(1, k, k), one.expand(1, k, k)
     for j in range(4 if C.dtype == torch.float32 else 8, 0, -1):
-        cos = one - C @ cos / (2 * j * (2 * j - 1))
-        sinc = one - C @ sinc / (2 * j * (2 * j + 1))
-    return cos, sinc
+        cos = torch.baddbmm(one, X, cos.expand_as(X), alpha=-1 / (2 * j * (2 * j - 1)))
+        sinc = torch.baddbmm(one, X, sinc.expand_as(X), alpha=-1 / (2 * j * (2 * j + 1)))
+    return cos.view_as(C), sinc.view_as(C)
 
 
 def exp(S: Tensor, G: Tensor) -> Tensor:

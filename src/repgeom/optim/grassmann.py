@@ -101,16 +101,14 @@ class GrassmannSGD(torch.optim.Optimizer):
         buffer = state["momentum_buffer"] if momentum else grad
         every = group["reorthonormalize_every"]
         rows, gradients, kept = (_rows(x) for x in (S, grad, buffer))
+        carried = momentum and project  # then the buffer itself is tangent
         overlaps, squares = [], []
         for s, d, m in _blocks(rows, gradients, kept):
             if momentum:
                 m.mul_(momentum).add_(d)
             overlap = m @ s.mT  # the part of m inside the subspace: overlap @ s
-            tangent = torch.baddbmm(m, overlap, s, alpha=-1)
+            tangent = torch.baddbmm(m, overlap, s, alpha=-1, out=m if carried else None)
             squares.append(tangent @ tangent.mT)
-            if momentum and project:
-                m.copy_(tangent)
-                overlap = torch.zeros_like(overlap)
             overlaps.append(overlap)
         try:
             cos, sinc = cos_sinc(group["lr"] ** 2 * torch.cat(squares))
@@ -121,7 +119,7 @@ class GrassmannSGD(torch.optim.Optimizer):
                 "starts anew. Repair: a smaller learning rate, or clip the gradients."
             ) from None
         sinc = group["lr"] * sinc
-        stay = cos + sinc @ torch.cat(overlaps)
+        stay = cos if carried else cos + sinc @ torch.cat(overlaps)
         for s, m, keep, turn in _blocks(rows, kept, stay, sinc):
             new = torch.baddbmm(keep @ s, turn, m, alpha=-1)
             s.copy_(polish(new @ new.mT) @ new if every and state["step"] % every == 0 else new)
