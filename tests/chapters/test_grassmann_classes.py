@@ -258,50 +258,49 @@ def test_referee_agrees() -> None:
 # ----------------------------------------------------------------------------------------------------------- full scale
 
 
-def test_crops_move_by_at_most_four_pixels_and_half_are_mirrored() -> None:
-    images = torch.zeros(400, 3, 32, 32, dtype=torch.uint8)
-    images[:, :, 16, 10] = 255
-    moved = gcr.augmented(images, generator())
-    where = moved[:, 0].flatten(1).argmax(1)
-    rows, columns = where // 32, where % 32
-    assert moved.shape == images.shape and bool((moved.sum((1, 2, 3)) == 3 * 255).all())
-    assert rows.min() == 12 and rows.max() == 20
-    straight, mirrored = (columns - 10).abs() <= 4, (columns - 21).abs() <= 4
-    assert bool((straight ^ mirrored).all()) and 150 < int(straight.sum()) < 250
-    assert len(rows.unique()) == 9
-
-
-def small_cifar() -> data.Cifar10:
+def small_images() -> gcr.Images:
     draw = generator()
-    images = torch.randint(256, (60, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    images[torch.arange(60), 0, torch.arange(60) % 10 * 3, :] = 255
-    labels = torch.arange(60) % 10
-    arrays = images[:40].numpy(), labels[:40].numpy(), images[40:].numpy(), labels[40:].numpy()
-    return data.Cifar10(*arrays, tuple("abcdefghij"), "made up")
+    x = torch.randint(256, (60, 3, 32, 32), generator=draw, dtype=torch.uint8)
+    y = torch.arange(60) % 10
+    x[torch.arange(60), 0, 3 * y] = 255
+    return gcr.Images(x[:40], y[:40], x[40:], y[40:], (x[:40], y[:40] // 2, x[40:], y[40:] // 2))
+
+
+@pytest.mark.skipif(not (data.available("cifar10") and data.available("mnist")), reason="no CIFAR-10 or MNIST here")
+def test_real_images_have_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name: load(name, per_class=3) if name == "cifar10" else load(name))
+    images = gcr.cifar10_and_mnist()
+    assert images.x.shape == images.test_x.shape == (30, 3, 32, 32) and images.x.dtype == torch.uint8
+    assert images.probe[0].shape == images.probe[2].shape == (5000, 3, 32, 32) and images.probe[1].max() == 9
+
+
+def test_superclasses_to_train_on_and_classes_to_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.zeros(6, 3, 32, 32, dtype=torch.uint8).numpy(), torch.arange(6)
+    made = data.Cifar100(x, y.numpy(), x, y.numpy(), (y // 3).numpy(), (y // 3).numpy(), (), (), "made up")
+    monkeypatch.setattr(data, "load", lambda name: made)
+    images = gcr.cifar100_coarse()
+    assert images.y.tolist() == images.test_y.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.probe[1].tolist() == images.probe[3].tolist() == list(range(6))
 
 
 def test_table_runs_resumes_and_does_not_trust_another_schedule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mnist = data.Mnist(
-        torch.randint(256, (40, 28, 28), generator=generator(), dtype=torch.uint8).numpy(),
-        (torch.arange(40) % 10).numpy(),
-        "made up",
-    )
     monkeypatch.setattr(gcr, "RESNET_HEADS", ("softmax", "frozen GCR-2"))
     schedule, cpu = {"width": 4, "epochs": 2, "seeds": 1}, torch.device("cpu")
-    first = gcr.resnet_table(small_cifar(), mnist, schedule, cpu, tmp_path)
+    first = gcr.resnet_table(small_images(), schedule, cpu, tmp_path)
     assert [row["head"] for row in first] == ["softmax", "frozen GCR-2"]
     for row in first:
         assert set(row) == {"head", "seed", "accuracy", "angle", "separation", "probe"}
         assert 0 <= row["accuracy"] <= 1 and 0 < row["angle"] < 180
     runs: list[str] = []
     monkeypatch.setattr(gcr, "resnet_run", lambda name, *_: runs.append(name) or {"accuracy": 0.5})
-    assert gcr.resnet_table(small_cifar(), mnist, schedule, cpu, tmp_path) == first and not runs
+    assert gcr.resnet_table(small_images(), schedule, cpu, tmp_path) == first and not runs
     (tmp_path / "softmax-0.json").unlink()
-    gcr.resnet_table(small_cifar(), mnist, schedule, cpu, tmp_path)
+    gcr.resnet_table(small_images(), schedule, cpu, tmp_path)
     assert runs == ["softmax"]
-    gcr.resnet_table(small_cifar(), mnist, schedule | {"epochs": 3}, cpu, tmp_path)
+    gcr.resnet_table(small_images(), schedule | {"epochs": 3}, cpu, tmp_path)
     assert runs == ["softmax", "softmax", "frozen GCR-2"]
     assert json.loads((tmp_path / "softmax-0.json").read_text())["schedule"]["epochs"] == 3
 

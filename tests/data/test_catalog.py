@@ -11,7 +11,7 @@ import pytest
 from repgeom import data
 from repgeom.data import catalog, fetch, readers, store, tables
 
-NAMES = ["shapenet_planes", "cifar10", "mnist", "omniglot", "mamem_ssvep", "hands", "emg", "connectomes"]
+NAMES = ["shapenet_planes", "cifar10", "cifar100", "mnist", "omniglot", "mamem_ssvep", "hands", "emg", "connectomes"]
 
 
 def test_names():
@@ -34,9 +34,11 @@ def test_entries_are_complete(name):
             assert not file.urls or made_here or "/master/" not in file.urls[0]
 
 
-def test_the_published_checksum_of_cifar10():
+def test_the_published_checksums_of_cifar():
     file = data.CATALOG["cifar10"].download.files[0]
     assert file.checksum == "md5:c58f30108f718f92721af3b95e74349a" and file.size == 170498071
+    file = data.CATALOG["cifar100"].download.files[0]
+    assert file.checksum == "md5:eb9058c3a382ffc7106e4002c42a8d85" and file.size == 169001437
 
 
 @pytest.mark.parametrize("call", [data.load, data.available])

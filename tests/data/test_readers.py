@@ -86,6 +86,32 @@ def test_cifar10_unpickles_through_the_restricted_unpickler(tmp_path, monkeypatc
         readers.cifar10(found(tmp_path, "c.tar.gz", label="official"))
 
 
+def test_cifar100(tmp_path):
+    import pickle
+
+    meta = {b"fine_label_names": [b"apple", b"bear", b"bed"], b"coarse_label_names": [b"fruit", b"beast"]}
+    parts = {"meta": meta}
+    for name, count in (("train", 12), ("test", 6)):
+        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        fine = [j % 3 for j in range(count)]
+        parts[name] = {b"data": pixels, b"fine_labels": fine, b"coarse_labels": [int(f == 1) for f in fine]}
+    with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as tar:
+        for name, content in [*parts.items(), ("file.txt~", None)]:
+            body = pickle.dumps(content, protocol=4)
+            member = tarfile.TarInfo(f"cifar-100-python/{name}")
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    got = readers.cifar100(found(tmp_path, "c.tar.gz", label="official"))
+    assert got.train_images.shape == (12, 3, 32, 32) and got.test_images.shape == (6, 3, 32, 32)
+    assert got.train_images[4, 2, 1, 3] == parts["train"][b"data"][4][2048 + 32 + 3]
+    assert got.train_labels[:4].tolist() == [0, 1, 2, 0] and got.test_superlabels.tolist() == [0, 1, 0, 0, 1, 0]
+    assert got.classes == ("apple", "bear", "bed") and got.superclasses == ("fruit", "beast")
+    few = readers.cifar100(found(tmp_path, "c.tar.gz", label="official"), per_class=2)
+    assert np.bincount(few.train_labels).tolist() == [2, 2, 2] and len(few.train_superlabels) == 6
+    with pytest.raises(ValueError, match="per_class: got 0"):
+        readers.cifar100(found(tmp_path, "c.tar.gz", label="official"), per_class=0)
+
+
 def test_cifar10_parquet(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

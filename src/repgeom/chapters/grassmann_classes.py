@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from repgeom import data
 from repgeom.manifolds import grassmann
 from repgeom.nn.grassmann import SubspaceClassifier, VectorClassifier
-from repgeom.nn.resnet import ResNet18
+from repgeom.nn.resnet import ResNet18, random_crops
 from repgeom.optim import GrassmannSGD
 from repgeom.theory import frames
 
@@ -46,7 +46,7 @@ _CI: dict[str, Any] = {
     "cifar": {"per_class": 400, "filters": 192, "width": 256, "epochs": 8},
     "mnist": {"train": 3000, "epochs": 12},
     "referee": {"samples": 200, "steps": 400},
-    "resnet": {"width": 64, "epochs": 24, "seeds": 3, "images": 5000},
+    "resnet": {"width": 64, "epochs": 24, "seeds": 3},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -56,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "cifar": {"per_class": 12, "filters": 16, "width": 32, "epochs": 1},
         "mnist": {"train": 300, "epochs": 1},
         "referee": {"samples": 120, "steps": 5},
-        "resnet": {"width": 4, "epochs": 1, "seeds": 1, "images": 4},
+        "resnet": {"width": 4, "epochs": 1, "seeds": 1},
     },
     "ci": _CI,
     "full": _CI,
@@ -110,8 +110,7 @@ def patch_features(images: Tensor, filters: Tensor) -> Tensor:
     """Two-sided rectified responses to filters (f, 3, 6, 6) every third pixel, pooled over quarters: (B, 8 f)."""
     x = images - images.mean((1, 2, 3), keepdim=True)
     y = nn.functional.conv2d(x / x.std((1, 2, 3), keepdim=True), filters, stride=3)
-    both = torch.cat([(y - 0.25).relu(), (-y - 0.25).relu()], 1)
-    return nn.functional.adaptive_avg_pool2d(both, 2).flatten(1)
+    return nn.functional.adaptive_avg_pool2d(torch.cat([(y - 0.25).relu(), (-y - 0.25).relu()], 1), 2).flatten(1)
 
 
 def whitened_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor:
@@ -162,8 +161,7 @@ def shadow_accuracy(bases: Tensor, x: Tensor, labels: Tensor) -> float:
 
 def near_half(bases: Sequence[Tensor], pixels: int = 201) -> tuple[Tensor, Tensor, Tensor]:
     """Who wins where on the near half of the sphere, seen along the first axis: right, up, class (NaN outside)."""
-    side = torch.linspace(-1, 1, pixels)
-    right, up = torch.meshgrid(side, side, indexing="xy")
+    right, up = torch.meshgrid(*2 * [torch.linspace(-1, 1, pixels)], indexing="xy")
     towards = (1 - right**2 - up**2).clamp_min(0).sqrt()
     u = torch.stack([towards, right, up], -1)
     winner = torch.stack([torch.linalg.vector_norm(u @ S, dim=-1) for S in bases]).argmax(0)
@@ -484,35 +482,40 @@ def referee(x: Tensor, labels: Tensor, k: int, steps: int, scale: float = 10.0) 
 # --------------------------------------------------------------------------------------------------------- full scale
 
 
-def augmented(images: Tensor, draw: torch.Generator) -> Tensor:
-    """Crops of (B, 3, H, W) images padded by four pixels, half of them mirrored; draws on the device of the images."""
-    B, _, H, W = images.shape
-    padded = nn.functional.pad(images, (4, 4, 4, 4))
-    rows, columns = torch.randint(9, (2, B, 1), generator=draw, device=images.device)
-    mirrored = torch.rand(B, 1, generator=draw, device=images.device) < 0.5
-    i = rows + torch.arange(H, device=images.device)
-    j = columns + torch.arange(W, device=images.device)
-    j = torch.where(mirrored, j.flip(1), j)
-    return padded[torch.arange(B, device=images.device)[:, None, None], :, i[:, :, None], j[:, None, :]].movedim(-1, 1)
+class Images(NamedTuple):
+    """Images (B, 3, H, W) uint8 with labels to train on; ``probe`` is what a linear probe must read off features."""
+
+    x: Tensor
+    y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    probe: tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def resnet_run(
-    name: str,
-    cifar: data.Cifar10,
-    others: tuple[Tensor, Tensor],
-    seed: int,
-    width: int,
-    epochs: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """Train ResNet-18 with a head on CIFAR-10: accuracy, angle and R^2 on the test set, a linear probe on other data.
+def cifar10_and_mnist() -> Images:
+    """CIFAR-10 to train on; the probe reads MNIST, padded to 32 x 32, half of it to learn from."""
+    cifar, mnist = data.load("cifar10"), data.load("mnist")
+    digits = nn.functional.pad(torch.from_numpy(mnist.images)[:, None].expand(-1, 3, -1, -1), (2, 2, 2, 2))
+    labels = torch.from_numpy(mnist.labels)
+    x, y, test_x, test_y = map(torch.from_numpy, cifar[:4])
+    return Images(x, y, test_x, test_y, (digits[:5000], labels[:5000], digits[5000:], labels[5000:]))
+
+
+def cifar100_coarse() -> Images:
+    """The twenty superclasses of CIFAR-100 to train on; the probe reads the hundred classes off the same images."""
+    c = data.load("cifar100")
+    x, fine, test_x, test_fine, coarse, test_coarse = map(torch.from_numpy, c[:6])
+    return Images(x, coarse, test_x, test_coarse, (x, fine, test_x, test_fine))
+
+
+def resnet_run(name: str, images: Images, seed: int, width: int, epochs: int, device: torch.device) -> dict[str, float]:
+    """Train ResNet-18 with a head: accuracy, angle and R^2 on the test set, and the accuracy of the linear probe.
 
     Batches of 256, SGD at 0.1 falling like a cosine, weight decay 5e-4, crops and mirror images, bfloat16 on a GPU.
     """
-    x, test_x = (torch.from_numpy(part).to(device) for part in (cifar.train_images, cifar.test_images))
-    y, test_y = (torch.from_numpy(part).to(device) for part in (cifar.train_labels, cifar.test_labels))
+    x, y = images.x.to(device), images.y.to(device)
     features = ResNet18(width, seed).to(device)
-    head = make_head(name, features.out_features, 10, seed).to(device)
+    head = make_head(name, features.out_features, int(y.max()) + 1, seed).to(device)
     together, draw = optimizers(features, head, 0.1, decay=5e-4), torch.Generator(device).manual_seed(seed)
     steps, batch = epochs * max(1, len(x) // 256), min(256, len(x))
 
@@ -528,7 +531,7 @@ def resnet_run(
         if len(order) < batch:
             order = torch.randperm(len(x), generator=draw, device=device)
         now, order = order[:batch], order[batch:]
-        loss = nn.functional.cross_entropy(head(embed(augmented(x[now], draw)).float()), y[now])
+        loss = nn.functional.cross_entropy(head(embed(random_crops(x[now], draw)).float()), y[now])
         for optimizer in together:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
@@ -537,13 +540,17 @@ def resnet_run(
         for optimizer in together:
             optimizer.step()
     features.eval()
+
+    def embedded(these: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([embed(part.to(device)).float() for part in these.split(1000)])
+
+    z, test_y = embedded(images.test_x), images.test_y
     with torch.no_grad():
-        z = torch.cat([embed(part).float() for part in test_x.split(1000)])
-        other = torch.cat([embed(part.to(device)).float() for part in others[0].split(1000)]).cpu()
-        right = float((head(z).argmax(1) == test_y).double().mean())
-    half = len(other) // 2
-    transferred = probe(nn.Identity(), other[:half], others[1][:half], other[half:], others[1][half:])
-    z, test_y = z.cpu(), test_y.cpu()
+        right = float((head(z).argmax(1).cpu() == test_y).double().mean())
+    some, labels, rest, rest_labels = images.probe
+    transferred = probe(nn.Identity(), embedded(some).cpu(), labels, embedded(rest).cpu(), rest_labels)
+    z = z.cpu()
     return {
         "accuracy": right,
         "angle": within_class_angle(z, test_y),
@@ -552,20 +559,16 @@ def resnet_run(
     }
 
 
-def resnet_table(
-    cifar: data.Cifar10, mnist: data.Mnist, schedule: dict[str, int], device: torch.device, folder: Path
-) -> list[dict[str, Any]]:
+def resnet_table(images: Images, schedule: dict[str, int], device: torch.device, folder: Path) -> list[dict[str, Any]]:
     """:func:`resnet_run` for every head and seed; a finished run of the same schedule is read from its file."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = torch.from_numpy(mnist.images)[:, None].expand(-1, 3, -1, -1)
-    others = nn.functional.pad(images, (2, 2, 2, 2)).contiguous(), torch.from_numpy(mnist.labels)
     rows = []
     for seed in range(schedule["seeds"]):
         for name in RESNET_HEADS:
             file = folder / f"{name.replace(' ', '-')}-{seed}.json"
             row = json.loads(file.read_text()) if file.exists() else {}
             if row.get("schedule") != schedule:
-                found = resnet_run(name, cifar, others, seed, schedule["width"], schedule["epochs"], device)
+                found = resnet_run(name, images, seed, schedule["width"], schedule["epochs"], device)
                 row = {"head": name, "seed": seed, **found, "schedule": schedule}
                 file.write_text(json.dumps(row))
             rows.append({key: value for key, value in row.items() if key != "schedule"})

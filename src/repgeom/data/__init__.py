@@ -18,11 +18,12 @@ from typing import Any, Literal, overload
 from repgeom.data.catalog import CATALOG, Edition, File, Source
 from repgeom.data.catalog import source as _source
 from repgeom.data.errors import DataDamaged, DataUnavailable
-from repgeom.data.tables import Cifar10, Connectomes, Emg, Hands, Mnist, Omniglot, Planes, Ssvep
+from repgeom.data.tables import Cifar10, Cifar100, Connectomes, Emg, Hands, Mnist, Omniglot, Planes, Ssvep
 
 __all__ = [
     "CATALOG",
     "Cifar10",
+    "Cifar100",
     "Connectomes",
     "DataDamaged",
     "DataUnavailable",
@@ -50,6 +51,10 @@ def load(
     name: Literal["cifar10"], *, download: bool = ..., progress: bool = ..., per_class: int | None = ...
 ) -> Cifar10: ...
 @overload
+def load(
+    name: Literal["cifar100"], *, download: bool = ..., progress: bool = ..., per_class: int | None = ...
+) -> Cifar100: ...
+@overload
 def load(name: Literal["mnist"], *, download: bool = ..., progress: bool = ...) -> Mnist: ...
 @overload
 def load(name: Literal["omniglot"], *, download: bool = ..., progress: bool = ...) -> Omniglot: ...
@@ -74,8 +79,8 @@ def load(name: str, *, download: bool = True, progress: bool = True, **options: 
         name: a name of :data:`CATALOG`.
         download: whether the public address may be used when no copy is here.
         progress: whether what takes longer than a few seconds shows a progress bar (on standard error).
-        options: ``per_class`` for ``cifar10`` (the first so many images of each class), ``subjects`` for
-            ``mamem_ssvep`` (numbers from 1 to 11).
+        options: ``per_class`` for ``cifar10`` and ``cifar100`` (the first so many images of each class), ``subjects``
+            for ``mamem_ssvep`` (numbers from 1 to 11).
 
     Returns:
         A named tuple of NumPy arrays; shapes, types and units stand in :mod:`repgeom.data.tables`. Its field

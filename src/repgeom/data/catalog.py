@@ -154,6 +154,27 @@ _SOURCES = (
         ),
     ),
     Source(
+        "cifar100",
+        what="small colour photographs, a hundred classes in twenty superclasses",
+        shape="train (50000, 3, 32, 32), test (10000, 3, 32, 32), uint8",
+        licence="free for research with citation",
+        citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+        editions=(
+            Edition(
+                "official",
+                (
+                    File(
+                        "cifar100/cifar-100-python.tar.gz",
+                        "md5:eb9058c3a382ffc7106e4002c42a8d85",
+                        169001437,
+                        ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+                    ),
+                ),
+                "the official archive",
+            ),
+        ),
+    ),
+    Source(
         "mnist",
         what="handwritten digits, the test set",
         shape="(10000, 28, 28) uint8",
@@ -286,8 +307,8 @@ def nearest(name: str) -> str:
     """The sentence for a name that is not in the catalogue: the nearest name if one is near, and all names.
 
     >>> nearest("cifar")
-    "there is no data set 'cifar'; did you mean 'cifar10'? The names are: shapenet_planes, cifar10, mnist, omniglot, \
-mamem_ssvep, hands, emg, connectomes"
+    "there is no data set 'cifar'; did you mean 'cifar10'? The names are: shapenet_planes, cifar10, cifar100, mnist, \
+omniglot, mamem_ssvep, hands, emg, connectomes"
     """
     near = difflib.get_close_matches(name, CATALOG, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -17,7 +17,7 @@ import numpy as np
 
 from repgeom.data import restricted
 from repgeom.data.store import Found
-from repgeom.data.tables import Cifar10, Connectomes, Emg, Hands, Mnist, Omniglot, Planes, Ssvep
+from repgeom.data.tables import Cifar10, Cifar100, Connectomes, Emg, Hands, Mnist, Omniglot, Planes, Ssvep
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BONES = (
@@ -57,12 +57,7 @@ def _first(labels: np.ndarray, per_class: int | None) -> np.ndarray:
 
 def _cifar10_official(path: Path, per_class: int | None) -> tuple[Any, Any, tuple[str, ...]]:
     train = [f"data_batch_{i}" for i in range(1, 6)]
-    batches: dict[str, dict[bytes, Any]] = {}
-    with tarfile.open(path, "r:gz") as tar:
-        for member in tar:  # read in the order of the archive, nothing is unpacked to disk
-            name = member.name.rsplit("/", 1)[-1]
-            if name in (*train, "test_batch", "batches.meta") and (body := tar.extractfile(member)):
-                batches[name] = restricted.load(body.read())
+    batches = _pickles(path, (*train, "test_batch", "batches.meta"))
 
     def split(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         labels = np.concatenate([np.asarray(batches[name][b"labels"], dtype=np.int64) for name in names])
@@ -72,6 +67,35 @@ def _cifar10_official(path: Path, per_class: int | None) -> tuple[Any, Any, tupl
 
     classes = tuple(name.decode() for name in batches["batches.meta"][b"label_names"])
     return split(train), split(["test_batch"]), classes
+
+
+def _pickles(path: Path, names: Iterable[str]) -> dict[str, dict[bytes, Any]]:
+    """Members of an archive, in its order, through the restricted unpickler; nothing is unpacked to disk."""
+    wanted, found = set(names), {}
+    with tarfile.open(path, "r:gz") as tar:
+        for member in tar:
+            name = member.name.rsplit("/", 1)[-1]
+            if name in wanted and (body := tar.extractfile(member)):
+                found[name] = restricted.load(body.read())
+    return found
+
+
+def cifar100(found: Found, *, per_class: int | None = None) -> Cifar100:
+    """``per_class``: only the first so many images of each of the hundred classes, in each split."""
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"per_class: got {per_class!r}; valid is a number from 1 to 500, or None for all images")
+    parts = _pickles(found.paths[0], ("train", "test", "meta"))
+
+    def split(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fine, coarse = (np.asarray(parts[name][key], dtype=np.int64) for key in (b"fine_labels", b"coarse_labels"))
+        keep = _first(fine, per_class)
+        return parts[name][b"data"].reshape(-1, 3, 32, 32)[keep], fine[keep], coarse[keep]
+
+    (train, fine, coarse), (test, test_fine, test_coarse) = split("train"), split("test")
+    names, groups = (
+        tuple(n.decode() for n in parts["meta"][key]) for key in (b"fine_label_names", b"coarse_label_names")
+    )
+    return Cifar100(train, fine, test, test_fine, coarse, test_coarse, names, groups, found.edition.provenance)
 
 
 def _cifar10_parquet(path: Path, per_class: int | None, progress: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -194,6 +218,7 @@ def connectomes(found: Found) -> Connectomes:
 READERS: dict[str, Callable[..., Any]] = {
     "shapenet_planes": shapenet_planes,
     "cifar10": cifar10,
+    "cifar100": cifar100,
     "mnist": mnist,
     "omniglot": omniglot,
     "mamem_ssvep": mamem_ssvep,

@@ -42,6 +42,29 @@ class Cifar10(NamedTuple):
     """the official archive, or a lossy re-encoding of it"""
 
 
+class Cifar100(NamedTuple):
+    """CIFAR-100, channels first, in the order of the files; each image has a class and one of twenty superclasses."""
+
+    train_images: np.ndarray
+    """(50000, 3, 32, 32) uint8, RGB, 0 to 255"""
+    train_labels: np.ndarray
+    """(50000,) int64, 0 to 99"""
+    test_images: np.ndarray
+    """(10000, 3, 32, 32) uint8"""
+    test_labels: np.ndarray
+    """(10000,) int64"""
+    train_superlabels: np.ndarray
+    """(50000,) int64, 0 to 19: five classes each"""
+    test_superlabels: np.ndarray
+    """(10000,) int64"""
+    classes: tuple[str, ...]
+    """the hundred names, by label"""
+    superclasses: tuple[str, ...]
+    """the twenty names, by superlabel"""
+    provenance: str
+    """the official archive"""
+
+
 class Mnist(NamedTuple):
     """The test set of MNIST."""
 

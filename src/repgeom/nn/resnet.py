@@ -1,4 +1,4 @@
-"""ResNet-18 for small images: the usual backbone of experiments on CIFAR."""
+"""ResNet-18 for small images, the usual backbone of experiments on CIFAR, and the crops it is usually trained on."""
 
 from typing import cast
 
@@ -58,3 +58,37 @@ class ResNet18(nn.Sequential):
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.out_features = 8 * width
+
+
+def random_crops(images: Tensor, generator: torch.Generator | None = None, padding: int = 4) -> Tensor:
+    r"""Each image shifted by up to ``padding`` pixels either way, with zeros from outside, and half of them mirrored.
+
+    Args:
+        images: (B, C, H, W) of any dtype.
+        generator: source of randomness; it must live on the device of the images. The global one if omitted.
+        padding: largest shift in pixels.
+
+    Returns:
+        (B, C, H, W) of the same dtype.
+
+    Raises:
+        ValueError: wrong number of dimensions, or padding negative.
+
+    Source: He et al. 2016, section 4.2.
+
+    >>> random_crops(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    if images.dim() != 4 or padding < 0:
+        raise ValueError(
+            f"images, padding: received shape {tuple(images.shape)} and {padding}; valid are (B, C, H, W) and >= 0. "
+            "Repair: images[None] for a single one."
+        )
+    B, _, H, W = images.shape
+    device = images.device
+    rows, columns = torch.randint(2 * padding + 1, (2, B, 1), generator=generator, device=device)
+    mirrored = torch.rand(B, 1, generator=generator, device=device) < 0.5
+    i, j = rows + torch.arange(H, device=device), columns + torch.arange(W, device=device)
+    j = torch.where(mirrored, j.flip(1), j)
+    padded = nn.functional.pad(images, (padding,) * 4)
+    return padded[torch.arange(B, device=device)[:, None, None], :, i[:, :, None], j[:, None, :]].movedim(-1, 1)
