@@ -98,6 +98,10 @@ def test_memory_layout_and_blocks_do_not_matter(order: str, monkeypatch: pytest.
         ends.append(S.detach().reshape(6, 7, 2))
     close(ends[0], ends[1], 1e-14)
     close(ends[0], ends[2], 1e-14)
+    swapped = nn.Parameter(bases(6).detach().reshape(2, 3, 7, 2).transpose(0, 1))  # no view as a list of matrices
+    given = [D.reshape(2, 3, 7, 2).transpose(0, 1) for D in gradients(torch.Size((6, 7, 2)), 7)]
+    apply(GrassmannSGD([swapped], lr=0.1, order=order), swapped, given)
+    close(ends[0].reshape(2, 3, 7, 2), swapped.transpose(0, 1), 1e-14)
     monkeypatch.setattr(module, "_BLOCK", 1)  # one subspace at a time
     S = bases(6)
     apply(GrassmannSGD([S], lr=0.1, order=order), S, gradients(S.shape, 7))
