@@ -773,7 +773,7 @@ def test_verbs_refuse_wrong_shapes_and_dtypes(metric: ModuleType) -> None:
 def test_mean_messages(metric: ModuleType) -> None:
     Xs = points(4)
     for call, message in (
-        (lambda: metric.mean(Xs[0]), r"Xs: received shape \(3, 3\); valid is \(\.\.\., N, n, n\), N > 0\. Repair: "),
+        (lambda: metric.mean(Xs[0]), r"Xs: received shape \(3, 3\); valid is \(\.\.\., N, 3, 3\), N > 0\. Repair: "),
         (lambda: metric.mean(Xs[:0]), r"Xs: received shape \(0, 3, 3\); valid is .*Repair: "),
         (lambda: metric.mean(Xs, torch.ones(3)), r"weights: received shape \(3,\); valid is \(\.\.\., 4\).*Repair: "),
         (lambda: metric.mean(Xs, torch.tensor([1.0, -1, 1, 1])), r"weights: received values from -1 to 1; .*Repair: "),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from repgeom import data
+from repgeom.data.store import checkpoints as checkpoints
 from repgeom.manifolds import grassmann
 from repgeom.nn.grassmann import SubspaceClassifier, VectorClassifier
 from repgeom.nn.resnet import ResNet18, random_crops

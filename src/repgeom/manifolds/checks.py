@@ -65,8 +65,8 @@ def shares(name: str, points: Tensor, weights: Tensor | None) -> Tensor:
     """Weights (..., N) that sum to one, for points (..., N, r, c); ``ValueError`` where either does not fit."""
     if points.dim() < 3 or points.shape[-3] == 0:
         raise ValueError(
-            f"{name}: received shape {tuple(points.shape)}; valid is (..., N, r, c), N > 0. Repair: torch.stack the "
-            "matrices."
+            f"{name}: received shape {tuple(points.shape)}; valid is (..., N, {points.shape[-2]}, {points.shape[-1]}), "
+            "N > 0. Repair: torch.stack the matrices."
         )
     if weights is None:
         return points.new_full((points.shape[-3],), 1 / points.shape[-3])
