@@ -15,6 +15,7 @@ import torch
 from repgeom.cli import ledger
 from repgeom.manifolds import rotations
 from repgeom.manifolds.spd import affine_invariant, bures_wasserstein, log_euclidean
+from repgeom.nn.coding_rate import coding_rate, coding_rate_of_groups
 
 CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -319,3 +320,21 @@ def test_shadow_figure_gives_opposite_features_one_class_and_follows_the_keyboar
     overlap = said.inner_text().split("Overlap")[1]
     shadows.get_by_role("slider", name="class 2 towards class 1").press("End")
     assert said.inner_text().split("Overlap")[1] != overlap
+
+
+def test_cluster_figure_says_what_the_library_computes_and_follows_the_keyboard(html, visit):
+    chapters = [p for p in (html / "book").glob("*.html") if 'data-figure="subspace-clusters"' in p.read_text("utf-8")]
+    assert chapters, "no chapter holds the figure"
+    figure = visit(f"book/{min(chapters).name}").locator("[data-figure=subspace-clusters]")
+    said, data = figure.locator(".numbers"), json.loads(figure.locator("script").first.text_content())
+    line, t, off = torch.tensor(data["points"], dtype=torch.float64).T
+    turn = line * math.radians(data["angle"])
+    Z = torch.stack([t * turn.cos() - off * turn.sin(), t * turn.sin() + off * turn.cos()], 1)
+    groups = torch.stack([line == 0, line == 1]).double()
+    for name, rate in (("R", coding_rate(Z, data["eps"])), ("R_c", coding_rate_of_groups(Z, groups, data["eps"]))):
+        found = float(re.search(rf"{name}(?: of the two lines)? = (\d\.\d+)", said.inner_text())[1])
+        assert found == pytest.approx(float(rate), abs=0.01)
+    for slider in figure.get_by_role("slider").all():
+        before = said.inner_text()
+        slider.press("ArrowRight")
+        assert said.inner_text() != before
