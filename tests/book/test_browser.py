@@ -338,3 +338,22 @@ def test_cluster_figure_says_what_the_library_computes_and_follows_the_keyboard(
         before = said.inner_text()
         slider.press("ArrowRight")
         assert said.inner_text() != before
+
+
+def test_collapse_figure_says_what_the_library_computes_and_follows_the_keyboard(html, visit):
+    chapters = [p for p in (html / "book").glob("*.html") if 'data-figure="collapse"' in p.read_text("utf-8")]
+    assert chapters, "no chapter holds the figure"
+    figure = visit(f"book/{min(chapters).name}").locator("[data-figure=collapse]")
+    said, data = figure.locator(".numbers"), json.loads(figure.locator("script").first.text_content())
+    assert len(data["cases"]) >= 3
+    for case in data["cases"]:
+        found = figure.page.evaluate("(c) => collapseSolution(c.counts, c.decay, c.depth)", case)
+        for name in ("w2", "h2", "logits", "critical"):
+            assert found[name] == pytest.approx(case[name], rel=1e-4), name
+    start = figure.page.evaluate("(d) => collapseSolution(d.counts, d.decay, d.depth)", data)
+    logits = [float(x) for x in re.search(r"Logits ([\d., ]+);", said.inner_text())[1].split(", ")]
+    assert logits == pytest.approx(start["logits"], abs=6e-4)
+    for slider in figure.get_by_role("slider").all():
+        before = said.inner_text()
+        slider.press("ArrowRight")
+        assert said.inner_text() != before
