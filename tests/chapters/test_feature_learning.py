@@ -8,6 +8,7 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -358,3 +359,39 @@ def test_plans_leave_the_model_alone() -> None:
     before = copy.deepcopy(model.state_dict())
     abc.plan(model, chapter.mlp(4), abc.scheme("mup"))
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_tasks_take_four_drawings_of_five_characters_each() -> None:
+    x = torch.arange(9 * 20).float().view(9, 20, 1)
+    support, query = chapter.tasks(x, 40, torch.Generator().manual_seed(0))
+    assert support.shape == (40, 5, 1) and query.shape == (40, 15, 1)
+    both = torch.cat([support, query.unflatten(1, (5, 3)).flatten(2)[..., None].flatten(2)], 2)
+    characters = both // 20
+    assert bool((characters == characters[..., :1]).all())
+    assert all(len(set(row)) == 5 for row in characters[..., 0].tolist())
+    assert all(len(set(row)) == 20 for row in both.flatten(1).tolist())
+
+
+def test_few_shots_learn_features_and_wide_networks_meet_the_limit() -> None:
+    draw = torch.Generator().manual_seed(1)
+    centres = torch.randn(30, 1, 6, generator=draw)  # characters differ in six of twelve coordinates, drawings in all
+    x = torch.cat([centres.expand(-1, 20, -1), torch.zeros(30, 20, 6)], 2) + torch.randn(30, 20, 12, generator=draw)
+    x = torch.nn.functional.normalize(x, dim=2)
+    schedule = {"widths": (2, 256), "steps": 150, "tasks": 8, "tests": 150, "inner": 3, "lr": 4.0, "meta": 1.0}
+    rows = chapter.few_shot_table(x, torch.arange(30) // 5, schedule, [0, 1])
+    found = {row["width"]: sum(row["accuracy"]) / 2 for row in rows}
+    assert list(found) == ["2", "256", "limit", "limit, frozen"]
+    assert abs(found["256"] - found["limit"]) < 0.04 and found["limit"] > found["2"] + 0.05
+    assert 0.25 < found["limit, frozen"] < found["limit"] - 0.02
+
+
+def test_omniglot_in_64_numbers_of_length_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stub:
+        images = np.random.default_rng(0).integers(0, 2, (80, 105, 105)).astype(np.uint8)
+        labels = np.tile(np.arange(4), 20)
+        alphabets = labels // 2
+
+    monkeypatch.setattr(chapter.data, "load", lambda name, **options: Stub)
+    x, alphabets = chapter.omniglot()
+    assert x.shape == (4, 20, 64) and alphabets.tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(x.norm(dim=2), torch.ones(4, 20))

@@ -332,3 +332,16 @@ def test_a_check_needs_widths_steps_and_seeds() -> None:
             abc.coordinate_check(
                 mlp, options.pop("widths", (4, 8)), torch.ones(1, 5), loss, rules=abc.scheme("mup"), lr=0.1, **options
             )
+
+
+def test_coordinate_check_plots_what_it_tables() -> None:
+    rows = [
+        abc.Coordinate(m, n, seed, 2, 1.0, c * n)
+        for m, c in (("a", 1.0), ("b", 3.0))
+        for n in (4, 8)
+        for seed in (0, 1)
+    ]
+    axes = abc.CoordinateCheck(rows).plot()
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+    assert lines == {"a": ([4, 8], [4.0, 8.0]), "b": ([4, 8], [12.0, 24.0])}
+    axes.figure.clear()

@@ -129,3 +129,57 @@ def test_bad_input_is_refused() -> None:
     E, O = limits.cbow_start(3)
     with pytest.raises(ValueError, match="E, O, contexts, targets: received shapes"):
         limits.cbow(E, O, torch.zeros(1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 2, dtype=torch.long), 0.1)
+
+
+def test_adapting_is_gradient_descent_task_by_task() -> None:
+    draw = torch.Generator().manual_seed(0)
+    U, V, x = (torch.randn(*s, generator=draw, dtype=torch.float64) for s in ((7, 4), (5, 7), (2, 10, 4)))
+    labels = torch.arange(5).repeat_interleave(2)
+    for features in (True, False):
+        u, v = limits.adapt(U, V, x, steps=2, lr=0.3, features=features)
+        for t in range(2):
+            a, b = U.clone().requires_grad_(), V.clone().requires_grad_()
+            for _ in range(2):
+                loss = torch.nn.functional.cross_entropy(x[t] @ a.mT @ b.mT, labels)
+                da, db = torch.autograd.grad(loss, (a, b))
+                a = (a - 0.3 * da if features else a).detach().requires_grad_()
+                b = (b - 0.3 * db).detach().requires_grad_()
+            torch.testing.assert_close(u[t], a.detach())
+            torch.testing.assert_close(v[t], b.detach())
+
+
+def test_a_maml_step_moves_the_start_by_the_mean_gradient_at_the_adapted_networks() -> None:
+    draw = torch.Generator().manual_seed(1)
+    U, V, s, q = (torch.randn(*z, generator=draw, dtype=torch.float64) for z in ((6, 4), (3, 6), (2, 3, 4), (2, 6, 4)))
+    found = limits.maml_step(U, V, s, q, steps=1, lr=0.5, meta_lr=0.2)
+    u, v = (A.clone().requires_grad_() for A in limits.adapt(U, V, s, steps=1, lr=0.5))
+    labels = torch.arange(3).repeat_interleave(2)
+    loss = sum(torch.nn.functional.cross_entropy(z, labels) for z in q @ u.mT @ v.mT)
+    for new, old, slope in zip(found, (U, V), torch.autograd.grad(loss, (u, v)), strict=True):
+        torch.testing.assert_close(new, old - 0.2 * slope.mean(0))
+    frozen = limits.maml_step(U, V, s, q, steps=1, lr=0.5, meta_lr=0.2, features=False)
+    assert torch.equal(frozen[0], U) and not torch.equal(frozen[1], V)
+
+
+def test_wide_networks_meta_learn_like_the_limit() -> None:
+    draw = torch.Generator().manual_seed(2)
+    U, V = limits.linear_start(4, 3, s2=0.0)
+    s, q = (
+        torch.randn(8, 3, 4, generator=draw, dtype=torch.float64),
+        torch.randn(8, 6, 4, generator=draw, dtype=torch.float64),
+    )
+    gaps = []
+    for n in (64, 4096):
+        u, v = (A[0] for A in limits.sample_width(U, V, n, draw))
+        a, b = U, V
+        for _ in range(5):
+            u, v = limits.maml_step(u, v, s, q, steps=2, lr=1.0, meta_lr=0.5)
+            a, b = limits.maml_step(a, b, s, q, steps=2, lr=1.0, meta_lr=0.5)
+        gaps.append(float((v @ u - b @ a).norm() / (b @ a).norm()))
+    assert gaps[1] < 0.1 and gaps[1] < gaps[0] / 3
+
+
+def test_adapt_refuses_classes_of_unequal_size() -> None:
+    U, V = limits.linear_start(4, 3)
+    with pytest.raises(ValueError, match="x: received shape"):
+        limits.adapt(U, V, torch.zeros(2, 4, 4, dtype=torch.float64), steps=1, lr=0.1)

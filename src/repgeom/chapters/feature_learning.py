@@ -28,6 +28,15 @@ _CI: dict[str, Any] = {
     "heads": (64, 128, 256, 512),
     "linear": (64, 256, 1024, 4096, 16384),
     "words": {"widths": (16, 64, 256, 1024), "steps": 6000},
+    "few_shot": {
+        "widths": (2, 8, 32, 128, 512, 2048),
+        "steps": 300,
+        "tasks": 16,
+        "tests": 400,
+        "inner": 3,
+        "lr": 4.0,
+        "meta": 1.0,
+    },
     "full": {"widths": (64, 256, 1024, 4096, 8192), "steps": 2000, "batch": 256, "rates": tuple(range(-15, -4))},
 }
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -42,6 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "heads": (8, 16),
         "linear": (16, 64),
         "words": {"widths": (16, 64), "steps": 20},
+        "few_shot": {"widths": (2, 4), "steps": 2, "tasks": 2, "tests": 4, "inner": 1, "lr": 4.0, "meta": 1.0},
         "full": {"widths": (4, 8), "steps": 2, "batch": 8, "rates": (-8, -6)},
     },
     "ci": _CI,
@@ -502,8 +512,7 @@ def large_transfer(schedule: dict[str, Any], device: torch.device, seeds: Sequen
     """CIFAR-10, all training images, widths to 8192: curves of SP and muP under Adam, slopes of a coordinate check."""
     real = data.load("cifar10", progress=False)
     x, y = principal(real.train_images, 256).to(device), torch.from_numpy(real.train_labels).long().to(device)
-    rows: list[dict[str, Any]] = []
-    slopes: list[dict[str, Any]] = []
+    rows, slopes = list[dict[str, Any]](), list[dict[str, Any]]()
     for name in ("sp", "mup"):
         found = sweep(abc.scheme(name, "adam"), x, y, seeds, schedule["rates"], schedule)
         for width, best, curve in zip(found.widths, found.best(), found.payload(), strict=True):
@@ -511,3 +520,50 @@ def large_transfer(schedule: dict[str, Any], device: torch.device, seeds: Sequen
         moved = check(abc.scheme(name, "adam"), x[:32, :64], y[:32], schedule["widths"], seeds, 2.0**-8, steps=3)
         slopes.extend({"scheme": name, **row} for row in moved.table())
     return {"transfer": rows, "drift": slopes, "rates": list(schedule["rates"])}
+
+
+WAYS = 5  # characters a task tells apart, from one drawing each
+
+
+def omniglot() -> tuple[Tensor, Tensor]:
+    """Drawings (characters, 20, 64) as principal coordinates of length one, and the alphabet of each character."""
+    real = data.load("omniglot", progress=False)
+    order = real.labels.argsort(kind="stable")
+    pooled = nn.functional.avg_pool2d(torch.from_numpy(real.images[order]).float()[:, None], 5)
+    x = nn.functional.normalize(principal(pooled.numpy()), dim=1)
+    return x.unflatten(0, (-1, 20)), torch.from_numpy(real.alphabets[order][::20])
+
+
+def tasks(x: Tensor, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For each task five of the characters x (C, drawings, d): one drawing each (T, 5, d), three more (T, 15, d)."""
+    characters = torch.rand(count, len(x), generator=draw).argsort(1)[:, :WAYS, None]
+    drawings = torch.rand(count, WAYS, x.shape[1], generator=draw).argsort(2)[..., :4]
+    found = x[characters, drawings]
+    return found[:, :, 0], found[:, :, 1:].flatten(1, 2)
+
+
+def few_shot(
+    U: Tensor, V: Tensor, x: Tensor, test: Tensor, schedule: dict[str, Any], seed: int, features: bool = True
+) -> float:
+    """Accuracy on tasks of unseen characters after meta-learning of f = V U x; without features, of V only."""
+    draw, inner = generator(seed), {"steps": schedule["inner"], "lr": schedule["lr"], "features": features}
+    for _ in range(schedule["steps"]):
+        U, V = mup_limits.maml_step(U, V, *tasks(x, schedule["tasks"], draw), meta_lr=schedule["meta"], **inner)
+    support, query = tasks(test, schedule["tests"], generator(10_000 + seed))
+    u, v = mup_limits.adapt(U, V, support, **inner)
+    return float(((query @ u.mT @ v.mT).argmax(-1) == torch.arange(WAYS).repeat_interleave(3)).double().mean())
+
+
+def few_shot_table(x: Tensor, alphabets: Tensor, plan: dict[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Few-shot accuracy on the last two alphabets: networks of several widths, their limit, and frozen features."""
+    old = alphabets < alphabets.max() - 1
+    limit = mup_limits.linear_start(x.shape[2], WAYS, s2=0.0, dtype=x.dtype)
+    rows: list[dict[str, Any]] = []
+    for name in (*plan["widths"], "limit", "limit, frozen"):
+        found = []
+        for seed in seeds:
+            U, V = limit if isinstance(name, str) else mup_limits.sample_width(*limit, name, generator(20_000 + seed))
+            U, V = U.view(U.shape[-2:]), V.view(V.shape[-2:])
+            found.append(few_shot(U, V, x[old], x[~old], plan, seed, features=name != "limit, frozen"))
+        rows.append({"width": str(name), "accuracy": found})
+    return rows

@@ -486,6 +486,23 @@ class CoordinateCheck(NamedTuple):
         modules = dict.fromkeys(row.module for row in self.rows)
         return [{"module": m, **{f"t = {t}": sum(columns[t][m]) / len(columns[t][m]) for t in steps}} for m in modules]
 
+    def plot(self, step: int = 2, what: str = "change", axes: Any = None) -> Any:
+        """Draw ``what`` against width, mean over seeds, one line a module, on logarithmic axes of matplotlib."""
+        _one_of("what", what, ("size", "change"))
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            axes = plt.subplots()[1]
+        for module in dict.fromkeys(row.module for row in self.rows):
+            sizes: dict[int, list[float]] = {}
+            for row in self.rows:
+                if (row.module, row.step) == (module, step):
+                    sizes.setdefault(row.width, []).append(getattr(row, what))
+            axes.loglog(list(sizes), [sum(v) / len(v) for v in sizes.values()], marker="o", base=2, label=module)
+        axes.set(xlabel="width", ylabel=f"mean {what} at t = {step}")
+        axes.legend()
+        return axes
+
 
 def _outputs(model: nn.Module, x: Any, names: Sequence[str]) -> tuple[Any, dict[str, Tensor]]:
     """Output of a model, and detached outputs of modules; "output" is the model's own."""

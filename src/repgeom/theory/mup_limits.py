@@ -8,7 +8,16 @@ V U this is Word2Vec.
 import torch
 from torch import Tensor
 
-__all__ = ["cbow", "cbow_start", "linear_path", "linear_start", "sample_width", "scalar_path"]
+__all__ = [
+    "adapt",
+    "cbow",
+    "cbow_start",
+    "linear_path",
+    "linear_start",
+    "maml_step",
+    "sample_width",
+    "scalar_path",
+]
 
 
 def _require_counts(**counts: int) -> None:
@@ -231,3 +240,91 @@ def cbow(
         O.index_add_(0, drawn.flatten(), (g[..., None] * h[:, None]).flatten(0, 1))
         E.index_add_(0, context.flatten(), back.expand(-1, size, -1).flatten(0, 1))
     return E.unflatten(0, (runs, words)), O.unflatten(0, (runs, words))
+
+
+def _slopes(U: Tensor, V: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the mean cross-entropy of V U x by U (T, n, d) and V (T, K, n); x (T, K * m, d), class by class."""
+    h = x @ U.mT
+    K = V.shape[-2]
+    labels = torch.arange(K, device=x.device).repeat_interleave(x.shape[-2] // K)
+    p = ((h @ V.mT).softmax(-1) - torch.nn.functional.one_hot(labels, K)) / len(labels)
+    return (p @ V).mT @ x, p.mT @ h
+
+
+def adapt(U: Tensor, V: Tensor, x: Tensor, *, steps: int, lr: float, features: bool = True) -> tuple[Tensor, Tensor]:
+    r"""A linear network after a few steps of SGD on each of several tasks, cross-entropy of V U x, one copy a task.
+
+    With entries of size n^{-1/2} and a constant rate this is muP at any width, and the limit from :func:`linear_start`.
+
+    Args:
+        U: (n, d), or (T, n, d).
+        V: (K, n), or (T, K, n).
+        x: (T, K m, d): for each task m examples of class 0, then of class 1, and so on.
+        steps: how many.
+        lr: learning rate.
+        features: whether U moves too.
+
+    Returns:
+        U (T, n, d) and V (T, K, n) of each task.
+
+    Raises:
+        ValueError: examples that are not as many for each class.
+
+    Source: Finn, Abbeel & Levine 2017, "Model-agnostic meta-learning": the inner loop.
+
+    >>> x = torch.eye(3, dtype=torch.float64)[None]
+    >>> U, V = adapt(*linear_start(3, 3, s2=0.0), x, steps=1, lr=3.0)
+    >>> (x @ U.mT @ V.mT).argmax(-1)
+    tensor([[0, 1, 2]])
+    """
+    if x.dim() != 3 or x.shape[1] % V.shape[-2] or not x.shape[1]:
+        raise ValueError(
+            f"x: received shape {tuple(x.shape)} for {V.shape[-2]} classes; valid is (tasks, classes * m, d). "
+            "Repair: give every class as many examples."
+        )
+    U, V = U.expand(len(x), *U.shape[-2:]), V.expand(len(x), *V.shape[-2:])
+    for _ in range(steps):
+        dU, dV = _slopes(U, V, x)
+        U, V = U - lr * dU if features else U, V - lr * dV
+    return U, V
+
+
+def maml_step(
+    U: Tensor,
+    V: Tensor,
+    support: Tensor,
+    query: Tensor,
+    *,
+    steps: int,
+    lr: float,
+    meta_lr: float,
+    features: bool = True,
+) -> tuple[Tensor, Tensor]:
+    r"""One step of first-order MAML: the common start moves by the gradients on ``query`` at the adapted networks.
+
+    Args:
+        U: (n, d).
+        V: (K, n).
+        support: (T, K m, d) examples to adapt to, class by class as in :func:`adapt`.
+        query: (T, K m', d) other examples of the same tasks.
+        steps: inner steps.
+        lr: inner rate.
+        meta_lr: outer rate.
+        features: whether U moves too, inside and outside.
+
+    Returns:
+        U and V after the step.
+
+    Raises:
+        ValueError: as in :func:`adapt`.
+
+    Source: Finn, Abbeel & Levine 2017, first-order version; with linear networks Yang & Hu 2021.
+
+    >>> x = torch.eye(3, dtype=torch.float64)[None]
+    >>> U, V = linear_start(3, 3, s2=0.0)
+    >>> moved, V = maml_step(U, V, x, x, steps=1, lr=3.0, meta_lr=1.0)
+    >>> bool((moved - U).norm() > 0.1), bool(V.diagonal().min() > 0)
+    (True, True)
+    """
+    dU, dV = _slopes(*adapt(U, V, support, steps=steps, lr=lr, features=features), query)
+    return U - meta_lr * dU.mean(0) if features else U, V - meta_lr * dV.mean(0)
