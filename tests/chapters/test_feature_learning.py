@@ -2,16 +2,11 @@
 
 import copy
 import math
-import os
 import re
-import shutil
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from repgeom.chapters import feature_learning as chapter
@@ -243,13 +238,6 @@ def test_every_scale_has_every_schedule() -> None:
 
 # --------------------------------------------------------------------------------------------------- the moving figure
 
-STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set REPGEOM_CHROMIUM to the program's path"
-)
 SP = [[2.0, 1.5, 0.5, 0.9], [1.8, 0.4, 0.6, 2.0], [0.2, 0.3, 0.8, None]]
 MUP = [[2.0, 1.5, 0.5, 0.9], [2.0, 1.5, 0.4, 0.9], [2.0, 1.4, 0.3, 0.8]]
 START = {
@@ -259,42 +247,15 @@ START = {
 }
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def figure(browser):
-    """The figure on a bare page as wide as a phone; at the end the console held no error."""
-    complaints = []
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    markup = import_module("repgeom.viz.interactive").markup("transfer", START, Figure(), "Valleys.", "Widen.")
-    names = ("interactive.js", "interactive_transfer.js")
-    scripts = "".join(f"<script>{(STATIC / name).read_text('utf-8')}</script>" for name in names)
-    style = (STATIC / "custom.css").read_text("utf-8")
-    page.set_content(
-        f"<!doctype html><meta name=viewport content='width=device-width'><style>{style}</style>"
-        f"<main class='bd-content'>{markup}</main>{scripts}"
-    )
-    yield page.locator("[data-figure=transfer]")
-    context.close()
-    assert complaints == []
+def figure(show_figure):
+    return show_figure("transfer", "interactive_transfer.js", START)
 
 
 def said(figure) -> str:
     return figure.locator(".numbers").inner_text()
 
 
-@needs_chromium
 def test_script_agrees_with_the_library(figure) -> None:
     draw = chapter.generator(0)
     for _ in range(50):
@@ -317,7 +278,6 @@ def test_script_agrees_with_the_library(figure) -> None:
                 assert reading["cost"] == pytest.approx(float(row[narrow] / row.min()), rel=0.05)
 
 
-@needs_chromium
 def test_figure_follows_the_keyboard(figure) -> None:
     assert "Adam, standard, n = 128" in said(figure) and "2 octaves to the left" in said(figure)
     assert "4.00 times" in said(figure)
@@ -334,7 +294,6 @@ def test_figure_follows_the_keyboard(figure) -> None:
     assert figure.get_by_role("slider", name="Width").get_attribute("aria-valuetext") == "128"
 
 
-@needs_chromium
 def test_figure_draws_every_width_and_one_in_front(figure) -> None:
     assert figure.locator(".transfer-faint").count() == 3 and figure.locator(".transfer-now").count() == 1
     points = lambda: figure.locator(".transfer-now").get_attribute("points")  # noqa: E731
@@ -347,7 +306,6 @@ def test_figure_draws_every_width_and_one_in_front(figure) -> None:
     assert float(dot.get_attribute("cx")) == pytest.approx(float(cursor.get_attribute("x1")))
 
 
-@needs_chromium
 def test_it_fits_on_a_phone_and_is_described(figure) -> None:
     assert figure.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     for drawing in figure.locator("svg").all():

@@ -1,25 +1,13 @@
 """The figure that the reader moves on the page about neural collapse, in headless Chromium, without the site."""
 
 import itertools
-import os
 import random
 import re
-import shutil
-from importlib import import_module
-from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
 
 from repgeom.theory import ufm
 
-STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set REPGEOM_CHROMIUM to the program's path"
-)
 START = {"counts": [100, 60, 30], "decay": 8e-3, "depth": 2, "depths": [1, 2, 3, 6], "cases": []}
 # n = (100, 60, 30), every decay 8e-3: loss, squared lengths of rows and of means, logits.
 GOLDEN = {
@@ -34,37 +22,9 @@ GOLDEN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def figure(browser):
-    """The figure on a bare page as wide as a phone; at the end the console held no error."""
-    complaints = []
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    markup = import_module("repgeom.viz.interactive").markup("collapse", START, Figure(), "Arrows.", "Turn them.")
-    scripts = "".join(
-        f"<script>{(STATIC / name).read_text('utf-8')}</script>"
-        for name in ("interactive.js", "interactive_collapse.js")
-    )
-    style = (STATIC / "custom.css").read_text("utf-8")
-    page.set_content(
-        f"<!doctype html><meta name=viewport content='width=device-width'><style>{style}</style>"
-        f"<main class='bd-content'>{markup}</main>{scripts}"
-    )
-    yield page.locator("[data-figure=collapse]")
-    context.close()
-    assert complaints == []
+def figure(show_figure):
+    return show_figure("collapse", "interactive_collapse.js", START)
 
 
 def solution(figure, counts: list[float], decay: float, depth: int) -> dict:

@@ -1,27 +1,19 @@
 """The experiments of the page on the tangent kernel, at toy size, and its moving figure in headless Chromium."""
 
 import math
-import os
 import random
 import re
-import shutil
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from repgeom.chapters import neural_tangent_kernel as chapter
 from repgeom.theory import kernels as theory
 from repgeom.theory.empirical_ntk import empirical_ntk
 
 F64 = torch.float64
-STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -231,9 +223,6 @@ def test_full_scale_at_toy_size_resumes(tmp_path: Path, monkeypatch: pytest.Monk
 
 # --------------------------------------------------------------------------------------------------- the moving figure
 
-browser_only = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set REPGEOM_CHROMIUM to the program's path"
-)
 ANGLES = chapter.even_angles(24).tolist()
 LINE = theory.ntk(
     chapter.circle(torch.zeros(1, dtype=F64)), chapter.circle(chapter.even_angles(24)), depth=4, bias_std=0.1
@@ -251,43 +240,15 @@ START = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def figure(browser):
-    """The figure on a bare page as wide as a phone; at the end the console held no error."""
-    complaints = []
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    markup = import_module("repgeom.viz.interactive").markup("ntk-circle", START, Figure(), "Curves.", "Move them.")
-    scripts = "".join(
-        f"<script>{(STATIC / name).read_text('utf-8')}</script>" for name in ("interactive.js", "interactive_ntk.js")
-    )
-    style = (STATIC / "custom.css").read_text("utf-8")
-    page.set_content(
-        f"<!doctype html><meta name=viewport content='width=device-width'><style>{style}</style>"
-        f"<main class='bd-content'>{markup}</main>{scripts}"
-    )
-    yield page.locator("[data-figure=ntk-circle]")
-    context.close()
-    assert complaints == []
+def figure(show_figure):
+    return show_figure("ntk-circle", "interactive_ntk.js", START)
 
 
 def said(figure) -> str:
     return figure.locator(".numbers").inner_text()
 
 
-@browser_only
 def test_script_knows_the_recursion(figure) -> None:
     golden = [0.2825, 0.207364321198, 0.092702110174, 0.064134367488, 0.064353770145]
     for degrees, value in zip((0, 30, 90, 150, 180), golden, strict=True):
@@ -302,7 +263,6 @@ def test_script_knows_the_recursion(figure) -> None:
         assert found == pytest.approx([float(both.nngp[0, 1]), float(both.ntk[0, 1])], rel=1e-9, abs=1e-12)
 
 
-@browser_only
 def test_figure_says_what_the_numbers_are(figure) -> None:
     for place, (state, name) in enumerate([("start", "before"), ("trained", "after")]):
         figure.get_by_role("combobox").select_option(state)
@@ -320,7 +280,6 @@ def test_figure_says_what_the_numbers_are(figure) -> None:
             assert told[2:] == pytest.approx(expected[2:], abs=6e-5)
 
 
-@browser_only
 def test_figure_follows_keyboard_and_pointer(figure) -> None:
     for slider in figure.get_by_role("slider").all():
         before = said(figure)
@@ -340,7 +299,6 @@ def test_figure_follows_keyboard_and_pointer(figure) -> None:
     assert chart.locator("polyline").count() == 5 and chart.locator("circle").count() == 3
 
 
-@browser_only
 def test_it_fits_on_a_phone_and_is_described(figure) -> None:
     assert figure.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     for drawing in figure.locator("svg").all():

@@ -1,16 +1,11 @@
 """The experiments of the page on relative representations: that they compute what the page says, at smoke size."""
 
 import math
-import os
 import re
-import shutil
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from repgeom.chapters import relative_representations as chapter
@@ -396,36 +391,14 @@ def test_cifar_is_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---------------------------------------------------------------------------------------------------- the moving figure
 
-STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 POINTS = [[math.cos(k), math.sin(2 * k), 0.9 * math.cos(k) + 0.1, math.sin(2 * k) - 0.1] for k in range(10)]
 
 
 @pytest.fixture
-def figure():
-    """The figure on a bare page as wide as a phone; at the end the console held no error."""
-    from playwright.sync_api import sync_playwright
-
-    data, complaints = {"points": POINTS, "angle": 140, "scale": 0.6, "shift": 0.0}, []
-    markup = import_module("repgeom.viz.interactive").markup("relative-seeds", data, Figure(), "Digits.", "Turn them.")
-    names = ("interactive.js", "interactive_relative.js")
-    scripts = "".join(f"<script>{(STATIC / name).read_text('utf-8')}</script>" for name in names)
-    style = (STATIC / "custom.css").read_text("utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_content(
-            f"<!doctype html><meta name=viewport content='width=device-width'><style>{style}</style>"
-            f"<main class='bd-content'>{markup}</main>{scripts}"
-        )
-        yield page.locator("[data-figure=relative-seeds]")
-        browser.close()
-    assert complaints == []
+def figure(show_figure):
+    return show_figure(
+        "relative-seeds", "interactive_relative.js", {"points": POINTS, "angle": 140, "scale": 0.6, "shift": 0.0}
+    )
 
 
 def said(figure) -> list[float]:
@@ -440,7 +413,6 @@ def expected(angle: float, scale: float, shift: float) -> list[float]:
     return [scale, shift, gap(first, moved), gap(relative(first, first), now), gap(relative(second, second), now)]
 
 
-@in_browser
 def test_figure_says_what_the_library_computes(figure) -> None:
     assert said(figure) == pytest.approx(expected(140, 0.6, 0.0), abs=0.006)
     assert said(figure)[-1] == 0
@@ -455,7 +427,6 @@ def test_figure_says_what_the_library_computes(figure) -> None:
     assert wide <= 0
 
 
-@in_browser
 def test_figure_turns_by_the_pointer_and_only_a_shift_moves_the_table(figure) -> None:
     def cells() -> list[str]:
         return figure.page.evaluate("[...document.querySelectorAll('rect[fill]')].map((r) => r.getAttribute('fill'))")

@@ -1,25 +1,16 @@
 """The experiments of the page on the predictions of width, at small size, and the figure that the reader moves."""
 
 import math
-import os
 import random
 import re
-import shutil
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from repgeom.chapters import width_predictions as chapter
 from repgeom.theory import width_limits
 
 F64 = torch.float64
-STATIC = Path(__file__).resolve().parents[2] / "book" / "_static"
-CHROMIUM = os.environ.get("REPGEOM_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 START = {"modes": 200, "alpha": 1.5, "beta": 1.5, "n": 60, "k": 100, "ridge": 1e-3, "noise": 0.1, "cases": []}
 
 
@@ -152,38 +143,9 @@ def test_logistic_paths_may_rise_on_the_way() -> None:
 # --------------------------------------------------------------------------------------------------------------- figure
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or set REPGEOM_CHROMIUM to the program's path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def figure(browser):
-    """The figure on a bare page as wide as a phone; at the end the console held no error."""
-    complaints = []
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    markup = import_module("repgeom.viz.interactive").markup("width", START, Figure(), "Curves.", "Move them.")
-    scripts = "".join(
-        f"<script>{(STATIC / name).read_text('utf-8')}</script>" for name in ("interactive.js", "interactive_width.js")
-    )
-    style = (STATIC / "custom.css").read_text("utf-8")
-    page.set_content(
-        f"<!doctype html><meta name=viewport content='width=device-width'><style>{style}</style>"
-        f"<main class='bd-content'>{markup}</main>{scripts}"
-    )
-    yield page.locator("[data-figure=width]")
-    context.close()
-    assert complaints == []
+def figure(show_figure):
+    return show_figure("width", "interactive_width.js", START)
 
 
 def said(figure) -> str:
