@@ -30,7 +30,7 @@ def circle(*angles: float) -> torch.Tensor:
     return torch.stack([a.cos(), a.sin()], 1)
 
 
-# By neural_tangents 0.6.5 in float64; points of the circle at 0, and at 0, 30, 90, 150, 180 degrees.
+# By tests/peers/golden_neural_tangents.py; points of the circle at 0, and at 0, 30, 90, 150, 180 degrees.
 AROUND = [math.radians(a) for a in (0, 30, 90, 150, 180)]
 GOLDEN = [
     ({"depth": 4, "bias_std": 0.1},
