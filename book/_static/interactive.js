@@ -43,6 +43,20 @@ function slider(parent, label, [low, high, step], value, onChange) {
   return set;
 }
 
+// A slider whose number is written by show, for screen readers too. Its setter takes the place, and the value to show
+// where that is not the place itself.
+function shownSlider(parent, label, [min, max, step], show, onChange) {
+  const row = make("label", { class: "slider" }, parent);
+  make("span", { text: label }, row);
+  const input = make("input", { type: "range", min, max, step }, row), shown = make("output", {}, row);
+  input.addEventListener("input", () => onChange(Number(input.value)));
+  return (place, value = place) => {
+    input.value = place;
+    shown.textContent = show(value);
+    input.setAttribute("aria-valuetext", show(value));
+  };
+}
+
 // Calls onMove(x, y) in the drawing's own units while the pointer is held down on it.
 function draggable(svg, onMove) {
   const move = (event) => {

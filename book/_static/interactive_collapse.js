@@ -54,19 +54,6 @@ function collapseDeath(n, N, depth) {
 
 const COLLAPSE_DECAYS = [-4, -1]; // powers of ten
 
-// A labelled slider with the number written by show, which screen readers hear too.
-function collapseSlider(parent, label, [min, max, step], show, onChange) {
-  const row = make("label", { class: "slider" }, parent);
-  make("span", { text: label }, row);
-  const input = make("input", { type: "range", min, max, step }, row), shown = make("output", {}, row);
-  input.addEventListener("input", () => onChange(Number(input.value)));
-  return (place, value) => {
-    input.value = place;
-    shown.textContent = show(value);
-    input.setAttribute("aria-valuetext", show(value));
-  };
-}
-
 // Three digits; below a thousandth as 5.3 × 10⁻⁴.
 function collapseNumber(x) {
   if (x === 0) return "0";
@@ -89,10 +76,10 @@ function collapseFigure(stage, { counts, decay, depth, depths }) {
   const controls = make("div", { class: "sliders" }, stage);
   const says = make("p", { class: "numbers", "aria-live": "polite" }, stage);
 
-  const sizes = classes.map((k) => collapseSlider(controls, `Class ${k + 1}: samples`, [2, 200, 1], (n) => `${n}`, (n) => {
+  const sizes = classes.map((k) => shownSlider(controls, `Class ${k + 1}: samples`, [2, 200, 1], (n) => `${n}`, (n) => {
     change({ counts: state.counts.map((old, j) => (j === k ? n : old)) });
   }));
-  const setDecay = collapseSlider(controls, "Weight decay λ", [...COLLAPSE_DECAYS, 0.01], collapseNumber, (power) => change({ decay: 10 ** power }));
+  const setDecay = shownSlider(controls, "Weight decay λ", [...COLLAPSE_DECAYS, 0.01], collapseNumber, (power) => change({ decay: 10 ** power }));
   const line = make("label", { class: "slider" }, controls);
   make("span", { text: "Linear layers M" }, line);
   const select = make("select", { class: "collapse-select" }, line);

@@ -57,18 +57,6 @@ function grassRow(parent, label) {
   return row;
 }
 
-// A labelled slider with the number written by show, which screen readers hear too.
-function grassSlider(parent, label, [low, high, step], show, onChange) {
-  const row = grassRow(parent, label);
-  const input = make("input", { type: "range", min: low, max: high, step }, row), shown = make("output", {}, row);
-  input.addEventListener("input", () => onChange(Number(input.value)));
-  return (value) => {
-    input.value = value;
-    shown.textContent = show(value);
-    input.setAttribute("aria-valuetext", show(value));
-  };
-}
-
 // A fill for each class: plain, hatched, dotted, so that the colour is not the only sign.
 function grassFills(svg, figure) {
   const defs = make("svg:defs", {}, svg), kind = svg.dataset.fills;
@@ -104,10 +92,10 @@ function grassFigure(stage, { bases, names, scale, start }) {
   for (const choice of choices) make("option", { value: choice, text: choice }, select);
   select.addEventListener("change", () => change({ choice: select.value, tilt: 0 }));
   const setters = {
-    tilt: grassSlider(controls, `${names[2]} towards ${names[1]}`, [0, 100, 1], (v) => degrees((v / 100) * way.degrees),
+    tilt: shownSlider(controls, `${names[2]} towards ${names[1]}`, [0, 100, 1], (v) => degrees((v / 100) * way.degrees),
       (tilt) => change({ tilt })),
-    azimuth: grassSlider(controls, "u: azimuth", [-180, 180, 1], degrees, (azimuth) => change({ azimuth })),
-    elevation: grassSlider(controls, "u: elevation", [-90, 90, 1], degrees, (elevation) => change({ elevation })),
+    azimuth: shownSlider(controls, "u: azimuth", [-180, 180, 1], degrees, (azimuth) => change({ azimuth })),
+    elevation: shownSlider(controls, "u: elevation", [-90, 90, 1], degrees, (elevation) => change({ elevation })),
     choice: (choice) => { select.value = choice; },
   };
   const flip = make("button", { type: "button", class: "grass-button", text: "Turn u into −u" }, controls);

@@ -50,8 +50,8 @@ function ntkFigure(stage, { depth, bias, angles, widths, before, after, width })
   const controls = make("div", { class: "sliders" }, stage);
   const says = make("p", { class: "numbers", "aria-live": "polite" }, stage);
 
-  const setWidth = ntkSlider(controls, "Width", [0, widths.length - 1, 1], (v) => `${widths[v]}`, (v) => change({ width: v }));
-  const setAngle = ntkSlider(controls, "Angle", [0, angles.length - 1, 1], (v) => `${Math.round(angles[v] / RADIANS)}°`, (v) => change({ angle: v }));
+  const setWidth = shownSlider(controls, "Width", [0, widths.length - 1, 1], (v) => `${widths[v]}`, (v) => change({ width: v }));
+  const setAngle = shownSlider(controls, "Angle", [0, angles.length - 1, 1], (v) => `${Math.round(angles[v] / RADIANS)}°`, (v) => change({ angle: v }));
   const row = make("label", { class: "slider" }, controls);
   make("span", { text: "Networks" }, row);
   const select = make("select", { class: "ntk-select" }, row);
@@ -99,15 +99,3 @@ function ntkFigure(stage, { depth, bias, angles, widths, before, after, width })
   change({});
 }
 
-// A labelled slider over places of a list, with the entry written by show, which screen readers hear too.
-function ntkSlider(parent, label, [min, max, step], show, onChange) {
-  const row = make("label", { class: "slider" }, parent);
-  make("span", { text: label }, row);
-  const input = make("input", { type: "range", min, max, step }, row), shown = make("output", {}, row);
-  input.addEventListener("input", () => onChange(Number(input.value)));
-  return (place) => {
-    input.value = place;
-    shown.textContent = show(place);
-    input.setAttribute("aria-valuetext", show(place));
-  };
-}

@@ -52,15 +52,6 @@ function spdPaths(A, B) {
 
 // ---- drawing -------------------------------------------------------------------------------------------------------
 
-// Like slider, with the number written by show; screen readers hear what is shown.
-function spdSlider(parent, label, [low, high, step], show, onChange) {
-  const row = make("label", { class: "slider" }, parent);
-  make("span", { text: label }, row);
-  const input = make("input", { type: "range", min: low, max: high, step }, row), shown = make("output", {}, row);
-  input.addEventListener("input", () => onChange(Number(input.value)));
-  return (number) => { input.value = number; shown.textContent = show(number); input.setAttribute("aria-valuetext", show(number)); };
-}
-
 function spdPower(power) { // of ten
   return power === 0 ? "1" : `10${power === 1 ? "" : String(power).replace("-", "⁻").replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])}`;
 }
@@ -104,15 +95,15 @@ function spdCone(stage, data) {
   const below = make("div", { class: "panels panels-spd" }, stage);
   const chart = panel(below, "Determinant against t (log scale, drag)", 300, 170, "The determinant against t on each path");
   const table = make("table", { class: "readout" }, make("div", { class: "panel" }, below));
-  const setters = { t: spdSlider(make("div", { class: "sliders" }, stage), "Time t", [0, 1, 0.01], (v) => v.toFixed(2), (t) => change({ t })) };
+  const setters = { t: shownSlider(make("div", { class: "sliders" }, stage), "Time t", [0, 1, 0.01], (v) => v.toFixed(2), (t) => change({ t })) };
   const sliders = make("div", { class: "sliders" }, stage);
   for (const end of ends) {
     const group = make("div", { role: "group", "aria-label": `Ellipse ${end}` }, sliders);
     const set = (key) => (v) => change({ [end]: { ...state[end], [key]: v } });
     const of = {
-      angle: spdSlider(group, `${end}: long axis`, [-90, 90, 1], (v) => `${Math.round(v)}°`.replace("-", "−"), set("angle")),
-      condition: spdSlider(group, `${end}: condition number`, [0, 4, 0.01], (v) => spdNumber(10 ** v), set("condition")),
-      size: spdSlider(group, `${end}: size`, [smallest, largest, 0.01], (v) => v.toFixed(2), set("size")),
+      angle: shownSlider(group, `${end}: long axis`, [-90, 90, 1], (v) => `${Math.round(v)}°`.replace("-", "−"), set("angle")),
+      condition: shownSlider(group, `${end}: condition number`, [0, 4, 0.01], (v) => spdNumber(10 ** v), set("condition")),
+      size: shownSlider(group, `${end}: size`, [smallest, largest, 0.01], (v) => v.toFixed(2), set("size")),
     };
     setters[end] = (values) => { for (const key of Object.keys(of)) of[key](values[key]); };
   }

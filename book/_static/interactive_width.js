@@ -44,19 +44,6 @@ function widthBest(spectrum, n, k, noise) {
   return Math.min(...WIDTH_RIDGES.map((ridge) => widthRisk(spectrum, n, k, ridge, noise, 40).test));
 }
 
-// A labelled slider with the number written by show, which screen readers hear too.
-function widthSlider(parent, label, [min, max, step], show, onChange) {
-  const row = make("label", { class: "slider" }, parent);
-  make("span", { text: label }, row);
-  const input = make("input", { type: "range", min, max, step }, row), shown = make("output", {}, row);
-  input.addEventListener("input", () => onChange(Number(input.value)));
-  return (place, value) => {
-    input.value = place;
-    shown.textContent = show(value);
-    input.setAttribute("aria-valuetext", show(value));
-  };
-}
-
 function widthFigure(stage, { modes, alpha, beta, n, k, ridge, noise }) {
   const spectrum = widthSpectrum(modes, alpha, beta), state = { n, k, ridge, noise };
   const chart = panel(make("div", { class: "panels panels-width" }, stage), "Error against features (drag)", 360, 232,
@@ -65,10 +52,10 @@ function widthFigure(stage, { modes, alpha, beta, n, k, ridge, noise }) {
   const says = make("p", { class: "numbers", "aria-live": "polite" }, stage);
   const plain = (v) => (v >= 0.01 ? `${Number(v.toPrecision(2))}` : v.toFixed(5).replace(/0+$/, ""));
   const setters = {
-    n: widthSlider(controls, "Samples n", [10, 150, 5], (v) => `${v}`, (v) => change({ n: v })),
-    k: widthSlider(controls, "Features k", [1, 3, 0.02], (v) => `${v}`, (v) => change({ k: Math.round(10 ** v) })),
-    ridge: widthSlider(controls, "Ridge δ", [-4, 1, 0.1], plain, (v) => change({ ridge: 10 ** v })),
-    noise: widthSlider(controls, "Noise σ²", [0, 1, 0.05], (v) => v.toFixed(2), (v) => change({ noise: v })),
+    n: shownSlider(controls, "Samples n", [10, 150, 5], (v) => `${v}`, (v) => change({ n: v })),
+    k: shownSlider(controls, "Features k", [1, 3, 0.02], (v) => `${v}`, (v) => change({ k: Math.round(10 ** v) })),
+    ridge: shownSlider(controls, "Ridge δ", [-4, 1, 0.1], plain, (v) => change({ ridge: 10 ** v })),
+    noise: shownSlider(controls, "Noise σ²", [0, 1, 0.05], (v) => v.toFixed(2), (v) => change({ noise: v })),
   };
   const LEFT = 34, RIGHT = 348, TOP = 10, BOTTOM = 188, POWERS = Array.from({ length: 121 }, (_, i) => 1 + i / 60);
   const X = (power) => LEFT + ((power - 1) / 2) * (RIGHT - LEFT);
