@@ -168,14 +168,6 @@ def test_accuracy_of_some_classes_counts_those_only() -> None:
     assert found.accuracy().tolist() == [0.75] and found.accuracy([1]).tolist() == [1.0]
 
 
-def test_principal_coordinates_keep_distances_that_fit() -> None:
-    images = torch.randint(0, 255, (30, 4, 4), generator=generator(), dtype=torch.uint8).numpy()
-    z, flat = chapter.principal(images, 16), torch.from_numpy(images.reshape(30, -1)).float()
-    ratio = torch.pdist(z) / torch.pdist(flat)
-    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-4, atol=0)
-    assert float(z.std()) == pytest.approx(1, rel=1e-5) and bool((z.var(0).diff() < 1e-5).all())
-
-
 def test_without_data_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable(name: str, **options: object) -> None:
         raise chapter.data.DataUnavailable(f"no {name}")

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from repgeom import data
+from repgeom.data.views import digits as digits
+from repgeom.data.views import principal
 from repgeom.theory import abc, mup_limits
 
 # Every schedule of the page in one place: widths start with the base width; rates are powers of two.
@@ -65,23 +67,6 @@ def generator(seed: int) -> torch.Generator:
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """The bundled digits, pixels / 16 without their mean: (1797, 64), and labels."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x = torch.from_numpy(bunch.data).float() / 16
-    return x - x.mean(0), torch.from_numpy(bunch.target)
-
-
-def principal(images: Any, directions: int = 64) -> Tensor:
-    """Images (N, ...) without their mean in their leading principal directions, variance one on average."""
-    x = torch.from_numpy(images).float().flatten(1) / 255
-    x = x - x.mean(0)
-    x = x @ torch.linalg.eigh(x.T @ x).eigenvectors[:, -directions:].flip(1)
-    return x / x.std()
 
 
 def load_images(name: str) -> tuple[Tensor, Tensor, str] | None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from repgeom import data
 from repgeom.data.store import checkpoints as checkpoints
+from repgeom.data.views import digits as digits
+from repgeom.data.views import principal
 from repgeom.nn.blocks import StackedMLP
 from repgeom.nn.resnet import ResNet18, random_crops
 from repgeom.optim import fit
@@ -298,15 +300,6 @@ def subsets(x: Tensor, y: Tensor, counts: Sequence[int], seeds: Sequence[int], t
     return Split(torch.stack(trained), labels[0], torch.stack(tested), labels[1])
 
 
-def digits() -> tuple[Tensor, Tensor]:
-    """The bundled digits, pixels / 16 without their mean: (1797, 64), and labels."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x = torch.from_numpy(bunch.data).float() / 16
-    return x - x.mean(0), torch.from_numpy(bunch.target)
-
-
 def mnist() -> tuple[Tensor, Tensor] | None:
     """MNIST's test set as :func:`principal` coordinates (10000, 64), and labels; None without the data."""
     try:
@@ -323,14 +316,6 @@ def cifar(per_class: int = 400) -> tuple[Tensor, Tensor, str] | None:
     except data.DataUnavailable:
         return None
     return principal(real.train_images), torch.from_numpy(real.train_labels), real.provenance
-
-
-def principal(images: Any, directions: int = 64) -> Tensor:
-    """Images (N, ...) without their mean in their leading principal directions, variance one on average."""
-    x = torch.from_numpy(images).float().flatten(1) / 255
-    x = x - x.mean(0)
-    x = x @ torch.linalg.eigh(x.T @ x).eigenvectors[:, -directions:].flip(1)
-    return x / x.std()
 
 
 class Networks(NamedTuple):
