@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repgeom.manifolds import grassmann, rotations
+from repgeom.manifolds import grassmann, poincare, rotations
 from repgeom.manifolds.spd import affine_invariant, bures_wasserstein, log_cholesky, log_euclidean
 from repgeom.manifolds.spd.matrix_functions import expm, logm
 
@@ -116,6 +116,15 @@ def turn_by_first(g: Tensor, x: Tensor) -> Tensor:
     return x - 2 * grassmann.project_tangent(g, x)
 
 
+def unit_vectors(point: Tensor, g: Draw) -> Tensor:
+    return gaussian_vectors(3)(point, g) / poincare.conformal_factor(point)[:, None]
+
+
+def inside(x: Tensor) -> Tensor:
+    """How far beyond the longest point that `project` leaves."""
+    return (x.norm(dim=-1) - poincare.project(1e3 * torch.ones_like(x)).norm(dim=-1)).clamp_min(0)
+
+
 def positive(module: ModuleType, isometry: Callable[[Tensor, Tensor], Tensor], reach: float, **more: Any) -> Space:
     more = {"examples": 12} | more
     return Space(module, symmetric_vectors, module.inner, isometry, (3, 3), positivity_defect, reach, **more)
@@ -125,6 +134,8 @@ SPACES = (
     Space(rotations, gaussian_vectors(3), euclidean, torch.matmul, (3, 3), orthogonality_defect, pi, symmetric=True),
     Space(grassmann, horizontal_vectors, grassmann.inner, turn_by_first, (5, 2), orthonormality_defect, pi / 2,
           symmetric=True, rounding=4, embed=projector),
+    Space(poincare, unit_vectors, poincare.inner, poincare.mobius_add, (3,), inside, 2.0, symmetric=True,
+          rounding=20, examples=6),
     positive(affine_invariant, congruence, reach=2.0, symmetric=True, rounding=20),  # any reach, below too
     positive(log_euclidean, log_product, reach=2.0, symmetric=True, rounding=20),
     positive(log_cholesky, cholesky_product, reach=2.0, symmetric=True, rounding=5),
