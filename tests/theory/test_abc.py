@@ -322,6 +322,10 @@ def test_rows_slopes_and_tables_of_a_check() -> None:
     by_hand = torch.tensor([r.size for r in found.rows if (r.module, r.seed, r.step) == ("4", 3, 1)]).log2()
     x = torch.tensor([-1.0, 0, 1])
     assert size[0] == pytest.approx(float((x * by_hand).sum() / 2), rel=1e-5)
+    frame = found.frame()
+    assert list(frame.columns) == ["module", "width", "seed", "step", "size", "change"]
+    assert len(frame) == len(found.rows)
+    assert frame.groupby("module")["change"].max()["4"] == max(r.change for r in found.rows if r.module == "4")
     with pytest.raises(ValueError, match="what: received 'std'"):
         found.slopes(1, "std")
 

@@ -467,6 +467,12 @@ class CoordinateCheck(NamedTuple):
 
     rows: list[Coordinate]
 
+    def frame(self) -> Any:
+        """The rows as a data frame of pandas, with the fields of :class:`Coordinate` as columns."""
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=list(Coordinate._fields))
+
     def slopes(self, step: int, what: str = "change") -> dict[str, list[float]]:
         """Slope of log ``what`` ("size" or "change") against log width at a step: for each module, one a seed."""
         _one_of("what", what, ("size", "change"))
@@ -558,7 +564,7 @@ def coordinate_check(
         zero_readout: as in :func:`parametrise`.
 
     Returns:
-        Rows with ``slopes(step)`` and ``table()``; step 1 is before any update.
+        Rows with ``slopes(step)``, ``table()``, ``frame()`` and ``plot()``; step 1 is before any update.
 
     Raises:
         ValueError: fewer than two widths, no seed or no step, or as :func:`plan`.
