@@ -183,14 +183,22 @@ def test_mobius_addition_broadcasts():
     close(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("c", [0.5, 1.0])
+def test_sums_beyond_the_limit_are_pulled_in(dtype, c):
+    limit = 1 - thresholds.membership(dtype)
+    far = 0.6 * torch.atanh(torch.tensor(limit, dtype=F64))  # two such points in line end beyond, none is close to it
+    x = P.expmap0(torch.tensor([[0.6, 0.8], [-1.0, 0.0]], dtype=dtype) * far.to(dtype) / c**0.5, c)
+    reach = P.mobius_add(x, x, c).norm(dim=-1) * c**0.5
+    torch.testing.assert_close(reach, torch.full_like(reach, limit), rtol=4 * thresholds.eps(dtype), atol=0)
+    assert bool((P.project(2 * x, c).norm(dim=-1) * c**0.5 <= limit * (1 + thresholds.eps(dtype))).all())
+
+
 @pytest.mark.parametrize("c", [0.5, 1.0])
 def test_a_point_that_was_pulled_in_has_no_gradient_along_its_ray(c):
-    far = P.project(torch.tensor([[0.9, 3.0], [0.2, 0.1]], dtype=F64), c)
-    inputs = (
-        far.clone().requires_grad_(),
-        far.clone().requires_grad_(),
-        torch.tensor(c, dtype=F64, requires_grad=True),
-    )
+    k = torch.tensor(c, dtype=F64, requires_grad=True)
+    near, far = (P.expmap0(torch.tensor([[0.6, 0.8], [0.1, 0.2]], dtype=F64) * r / c**0.5, c) for r in (1.5, 8.5))
+    inputs = (near.requires_grad_(), far.requires_grad_(), k)
 
     def clipped(x, y, c):
         z = naive_add(x, y, c)
@@ -199,14 +207,28 @@ def test_a_point_that_was_pulled_in_has_no_gradient_along_its_ray(c):
 
     u = torch.tensor([[0.3, -1.0], [0.5, 0.7]], dtype=F64)
     got, wanted = P.mobius_add(*inputs), clipped(*inputs)
-    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=0)
+    torch.testing.assert_close(got, wanted, rtol=1e-8, atol=0)
     for a, b in zip(
         torch.autograd.grad((got * u).sum(), inputs), torch.autograd.grad((wanted * u).sum(), inputs), strict=True
     ):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
     v = torch.tensor([[30.0, 40.0]], dtype=F64, requires_grad=True)
     (slope,) = torch.autograd.grad((P.expmap0(v, c) * torch.tensor([[3.0, 4.0]])).sum(), v)
     assert slope.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_quotients_join_their_series(dtype):
+    for ours, exact in ((P._tanhc, mpmath.tanh), (P._artanhc, mpmath.atanh), (P._arsinhc, mpmath.asinh)):
+        z = torch.logspace(-12, -0.1, 60, dtype=dtype)
+        with mpmath.workdps(30):
+            roots = [mpmath.sqrt(mpmath.mpf(float(t))) for t in z]
+            wanted = torch.tensor([float(exact(r) / r) for r in roots], dtype=F64)
+        assert ((ours(z).double() / wanted - 1).abs().max()) < 8 * thresholds.eps(dtype)
+        z = torch.tensor([1e-6, 0.99, 1.01], dtype=F64) * thresholds.series_radius(F64)
+        z.requires_grad_()
+        (slope,) = torch.autograd.grad(ours(z).sum(), z)
+        assert (slope / slope[0] - 1).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
