@@ -261,6 +261,15 @@ def test_points_that_coincide_go_to_the_bias() -> None:
         close(layer(t), layer.bias.expand_as(t), 1e-7)
 
 
+@pytest.mark.parametrize("gamma", [0.0, -0.5])
+def test_variance_below_zero_counts_as_zero(gamma: float) -> None:
+    layer, t = norm(gamma=gamma), cloud().requires_grad_()
+    out = layer(t)
+    close(out, layer.bias.expand_as(out), 1e-12)
+    out.square().sum().backward()
+    assert float(layer.variance.grad) == 0 and bool(t.grad.isfinite().all())  # type: ignore[arg-type, union-attr]
+
+
 # re-estimation
 
 

@@ -271,7 +271,7 @@ def mobius_add(x: Tensor, y: Tensor, c: Curvature = 1.0) -> Tensor:
     x (+) y = [(1 + 2c<x,y> + c|y|^2) x + (1 - c|x|^2) y] / (1 + 2c<x,y> + c^2 |x|^2 |y|^2).
 
     Neither commutative nor associative; (-x) (+) (x (+) y) = y. The backward pass is written by hand, towards x, y and
-    c; it keeps x, y and three numbers per point. It can be differentiated once.
+    c; it keeps x, y and seven numbers per point. It can be differentiated once.
 
     Args:
         x: (..., n) points.

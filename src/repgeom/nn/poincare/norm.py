@@ -174,7 +174,7 @@ class PoincareBatchNorm2d(nn.Module):
 
     Attributes:
         bias: b (C,), a tangent vector at the origin, zero at first.
-        variance: gamma (), one at first.
+        variance: gamma (), one at first. Below zero, where an optimiser may drive it, it counts as zero.
         running_mean: (C,) average of midpoints, as tangent vectors.
         running_var: () average of variances (divided by N).
         num_batches_tracked: () how many batches.
@@ -259,7 +259,7 @@ class PoincareBatchNorm2d(nn.Module):
         and the translation that takes M to B is Y = X' - 2<X', M> B + <X', M + B> (M + B) / (1 - <M, B>).
         """
         c = self.c
-        scale = (self.variance / (var + self.eps)).sqrt()
+        scale = (self.variance.clamp_min(thresholds.smallest_norm(t.dtype)) / (var + self.eps)).sqrt()
         d2 = 4 * y * half.square()
         shrink = half * (1 + y).rsqrt()  # s d / sinh(s d)
         alpha = scale * cosh_sinhc(scale.square() * d2)[1] * shrink
