@@ -5,16 +5,15 @@ checked first. Run with ``repgeom bench -k poincare``. Ratios are measured in on
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from timing import Call, Row, best_times, gaussian, report
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repgeom.manifolds import poincare
 from repgeom.nn.poincare import PoincareBatchNorm2d, PoincareConv2d, PoincareResNet
+from repgeom.probes.cost import cost
 
 BATCH, SIZE, C, CURVATURE = 32, 32, 16, 0.1
 CONDITIONS = f"one thread, batch {BATCH}, {C} channels, {SIZE} x {SIZE}, c = {CURVATURE}, float32"
@@ -136,48 +135,14 @@ def test_norm(benchmark: Callable[..., object]) -> None:
     report("Midpoint batch norm", CONDITIONS, rows)
 
 
-class Counted(TorchDispatchMode):
-    """How many operations reach tensors; views are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.number += not function.is_view and function is not torch.ops.aten.detach.default
-        return function(*args, **(kwargs or {}))
-
-
-def operations(model: nn.Module, x: Tensor) -> int:
-    with Counted() as counted:
-        model(x).sum().backward()
-    return counted.number
-
-
-def saved_megabytes(model: nn.Module, x: Tensor) -> float:
-    """Of the distinct storages that the graph of one step keeps per image; parameters do not count."""
-    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, tuple[int, Tensor]] = {}
-
-    def pack(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes(), t  # alive, so that no address is used again
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = model(x)
-    assert out.isfinite().all()
-    return sum(size for size, _ in kept.values()) / len(x) / 1e6
-
-
 @pytest.mark.benchmark(group="poincare network")
 def test_network(benchmark: Callable[..., object]) -> None:
     """ResNet-20 (8, 16, 32): what one training step keeps for the backward pass, and how many operations it is."""
     x = gaussian(8, 3, SIZE, SIZE)
     ours, twin = (PoincareResNet(20, euclidean=euclidean) for euclidean in (False, True))
-    memory = {name: saved_megabytes(model, x) for name, model in (("ours", ours), ("twin", twin))}
-    number = {name: operations(model, x) for name, model in (("ours", ours), ("twin", twin))}
+    found = {name: cost(lambda m=m: m(x).sum(), [*m.parameters(), x]) for name, m in (("ours", ours), ("twin", twin))}
+    memory = {name: each.saved / len(x) / 1e6 for name, each in found.items()}
+    number = {name: each.operations for name, each in found.items()}
     benchmark.extra_info.update({"megabytes": memory, "operations": number})
     benchmark.pedantic(lambda: ours(x).sum().backward(), rounds=3)
     print(

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repgeom import data
 from repgeom.data.store import checkpoints as checkpoints
@@ -222,50 +221,6 @@ class FrechetBatchNorm2d(BallBatchNorm2d):
 
 
 # -------------------------------------------------------------------------------------------------- what backward keeps
-
-
-class Cost(NamedTuple):
-    """Nodes of the graph, bytes kept for backward (inputs and parameters excluded), operations forward and backward."""
-
-    nodes: int
-    saved: int
-    forward: int
-    backward: int
-
-
-class _Counter(TorchDispatchMode):
-    """Counts operations that are not views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
-
-
-def cost(run: Callable[[], Tensor], known: Sequence[Tensor]) -> Cost:
-    """What one forward and backward pass of run() costs; ``known`` tensors (inputs, parameters) count as free."""
-    free, kept = {t.untyped_storage().data_ptr() for t in known}, {}
-
-    def keep(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in free:
-            kept[storage.data_ptr()] = (storage.nbytes(), t)  # held, so that the address is not used again
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), _Counter() as forward:
-        out = run()
-    nodes, open_nodes = set(), [out.grad_fn]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            open_nodes += [parent for parent, _ in node.next_functions]
-    with _Counter() as backward:
-        out.backward(torch.ones_like(out))
-    return Cost(len(nodes), sum(size for size, _ in kept.values()), forward.count, backward.count)
 
 
 def formula_mobius_add(x: Tensor, y: Tensor, c: Tensor) -> Tensor:

@@ -191,20 +191,32 @@ class _Hyperplanes(nn.Module):
 
     def __init__(
         self,
-        rows: int,
-        columns: int,
-        c: float,
-        initialisation: str,
-        generator: torch.Generator | None,
-        dtype: torch.dtype | None,
-        device: torch.device | str | None,
+        in_features: int,
+        out_features: int,
+        c: float = 0.1,
+        *,
+        initialisation: Initialisation = "identity",
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        if rows < 1 or columns < 1:
-            raise ValueError(f"features: received {rows} in and {columns} out; valid are positive. Repair: 16 and 8.")
-        self.c = curvature(c)
-        self.weight = nn.Parameter(_start(rows, columns, initialisation, generator, dtype, device))
-        self.bias = nn.Parameter(torch.zeros(columns, dtype=dtype, device=device))
+        n, m = in_features, out_features
+        if n < 1 or m < 1:
+            raise ValueError(f"features: received {n} in and {m} out; valid are positive. Repair: 16 and 8.")
+        self.in_features, self.out_features, self.c = n, m, curvature(c)
+        self.weight = nn.Parameter(_start(n, m, initialisation, generator, dtype, device))
+        self.bias = nn.Parameter(torch.zeros(m, dtype=dtype, device=device))
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the brackets."""
+        return f"{self.in_features}, {self.out_features}, c={self.c:g}"
+
+    def distances(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`arguments` of tangent vectors (..., n), and 2|z_k|."""
+        require_shape("t", t, self.in_features)
+        unit, length = self.directions()
+        return self.arguments(t @ unit, squared_norm(t)), length
 
     def directions(self) -> tuple[Tensor, Tensor]:
         """[z_k] = z_k / |z_k| (n, m) and 2|z_k| (m,). A column of zeros keeps a finite gradient."""
@@ -277,29 +289,9 @@ class PoincareLinear(_Hyperplanes):
     tensor([0.3000, 0.4000])
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        c: float = 0.1,
-        *,
-        initialisation: Initialisation = "identity",
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(in_features, out_features, c, initialisation, generator, dtype, device)
-        self.in_features, self.out_features = in_features, out_features
-
     def forward(self, t: Tensor) -> Tensor:
         """Tangent vectors (..., m) of tangent vectors (..., n)."""
-        require_shape("t", t, self.in_features)
-        unit, length = self.directions()
-        return self.point(self.arguments(t @ unit, squared_norm(t)), length)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows between the brackets."""
-        return f"{self.in_features}, {self.out_features}, c={self.c:g}"
+        return self.point(*self.distances(t))
 
 
 class PoincareClassifier(_Hyperplanes):
@@ -309,7 +301,7 @@ class PoincareClassifier(_Hyperplanes):
 
     Args:
         in_features: n.
-        classes: how many.
+        out_features: how many classes m.
         c: minus the curvature, >= 0.
         initialisation: as in :class:`PoincareLinear`.
         generator: source of random weights; the global one if omitted.
@@ -317,8 +309,8 @@ class PoincareClassifier(_Hyperplanes):
         device: where.
 
     Attributes:
-        weight: Z (n, classes).
-        bias: r (classes,), zero at first.
+        weight: Z (n, m).
+        bias: r (m,), zero at first.
 
     Raises:
         ValueError: sizes not positive, c negative, unknown initialisation; in ``forward`` a wrong width.
@@ -329,29 +321,9 @@ class PoincareClassifier(_Hyperplanes):
     torch.Size([5, 2])
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        classes: int,
-        c: float = 0.1,
-        *,
-        initialisation: Initialisation = "identity",
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(in_features, classes, c, initialisation, generator, dtype, device)
-        self.in_features, self.classes = in_features, classes
-
     def forward(self, t: Tensor) -> Tensor:
-        """Logits (..., classes) of tangent vectors (..., n)."""
-        require_shape("t", t, self.in_features)
-        unit, length = self.directions()
-        return self.outputs(self.arguments(t @ unit, squared_norm(t)), length)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows between the brackets."""
-        return f"{self.in_features}, {self.classes}, c={self.c:g}"
+        """Logits (..., m) of tangent vectors (..., n)."""
+        return self.outputs(*self.distances(t))
 
 
 def beta_ratio(total: int, part: int) -> float:
@@ -417,7 +389,9 @@ class PoincareConv2d(_Hyperplanes):
                 "integers, padding >= 0. Repair: kernel_size=3, padding=1."
             )
         n = in_channels * kernel_size**2
-        super().__init__(n, out_channels, c, initialisation, generator, dtype, device)
+        super().__init__(
+            n, out_channels, c, initialisation=initialisation, generator=generator, dtype=dtype, device=device
+        )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.glue = beta_ratio(n, in_channels)
